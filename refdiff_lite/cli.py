@@ -1,0 +1,233 @@
+"""The command line: segment, demo, evaluate, doctor. Wrong input costs one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .config import PROPOSALS, VARIANTS, RefDiffConfig
+
+app = typer.Typer(
+    help="Which pixels does a phrase mean? Ref-Diff, to learn from and to debug.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+Preset = Enum("Preset", {"toy": "toy", "sd15": "sd15"}, type=str)  # type: ignore[misc]
+VariantName = Enum("VariantName", {v: v for v in VARIANTS}, type=str)  # type: ignore[misc]
+ProposalName = Enum("ProposalName", {p: p for p in PROPOSALS}, type=str)  # type: ignore[misc]
+Constants = Enum("Constants", {c: c for c in ("paper", "official", "toy")}, type=str)  # type: ignore[misc]
+
+PresetOption = Annotated[Preset, typer.Option(help="Networks: toy (bundled, offline) or sd15 (hub, GPU).")]
+ConstantsOption = Annotated[
+    Constants | None, typer.Option("--config", help="Constants; default: what suits the preset.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of all noise.")]
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn the errors that we word ourselves into one line and exit code 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.secho(f"refdiff-lite: {' '.join(str(error).split())}", err=True, fg="red")
+        raise typer.Exit(2) from None
+
+
+def _config(preset: str, constants: Enum | None, seed: int) -> RefDiffConfig:
+    from .backbones import default_config
+
+    base = getattr(RefDiffConfig, constants.value)() if constants else default_config(preset)
+    return base.replace(seed=seed)
+
+
+@app.command()
+def segment(
+    image: Annotated[Path, typer.Argument(help="PNG, JPEG, WebP, …")],
+    expression: Annotated[str, typer.Argument(help='For example "the small cat on the left".')],
+    preset: PresetOption = Preset("toy"),
+    variant: Annotated[VariantName, typer.Option(help="full, or one of its parts.")] = VariantName("full"),
+    proposals: Annotated[ProposalName | None, typer.Option(help="Where candidate masks come from.")] = None,
+    oracle: Annotated[
+        Path | None, typer.Option(help="COCO instances.json with the image's true masks, for --proposals oracle.")
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="The word to look for, if the rule picks the wrong one.")] = None,
+    config: ConstantsOption = None,
+    out: Annotated[Path, typer.Option(help="Folder for mask.png, overlay.png, panel.png, result.json.")] = Path("out"),
+    seed: SeedOption = 0,
+) -> None:
+    """Write the mask of what EXPRESSION names in IMAGE."""
+    from .expression import parse
+    from .images import check_folder, load_image, save_mask, write_whole
+
+    with one_line_errors():
+        kind = proposals.value if proposals else None
+        if variant.value == "g" and kind not in (None, "weak"):
+            raise ValueError("variant g has no proposal network: leave --proposals out, or use --variant gs")
+        if (kind == "oracle") != (oracle is not None):
+            raise ValueError("--proposals oracle and --oracle instances.json go together")
+        settings = _config(preset.value, config, seed)
+        pixels = load_image(image)
+        parsed = parse(expression, head)
+        truth = _oracle_masks(oracle, image) if oracle else None
+        check_folder(out)
+
+        from .pipeline import RefDiff  # torch and diffusers: only after the quick checks
+        from .viz import save_overlay
+
+        model = RefDiff.from_preset(preset.value, settings)
+        result = model.set_image(pixels, oracle=truth).segment(expression, variant.value, kind, head)
+        save_mask(result.mask, out / "mask.png")
+        save_overlay(pixels, result.mask, out / "overlay.png")
+        result.plot(out / "panel.png")
+        text = json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n"
+        write_whole(out / "result.json", lambda p: p.write_text(text, encoding="utf-8"))
+    typer.echo(f'"{parsed.text}": head word {parsed.head}, cues {", ".join(parsed.cues) or "none"}')
+    if result.best is None:
+        typer.echo("no proposal was found, so the mask is empty; try --proposals weak")
+    typer.echo(f"{result.mask.mean():.1%} of the image, {len(result.masks)} {result.proposals} proposals -> {out}/")
+    if model.backbones.note:
+        typer.secho(f"note: {model.backbones.note}", fg="yellow")
+
+
+def _oracle_masks(instances: Path, image: Path):  # type: ignore[no-untyped-def]
+    """All masks of an image, looked up by file name in a COCO file."""
+    import numpy as np
+    from pycocotools import mask as coco_mask
+
+    if not instances.is_file():
+        raise FileNotFoundError(f"no file at {instances}")
+    data = json.loads(instances.read_text())
+    ids = [i["id"] for i in data["images"] if i["file_name"] == image.name]
+    found = [a["segmentation"] for a in data["annotations"] if a["image_id"] in ids]
+    if not found:
+        raise ValueError(f"{instances} has no masks for {image.name}")
+    return np.stack([coco_mask.decode(rle) > 0 for rle in found])
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for demo.png.")] = Path("out/demo"), seed: SeedOption = 0
+) -> None:
+    """Segment bundled test expressions of all kinds by all four variants; print IoU, draw one grid."""
+    from .datasets.toyref import STYLES, load_toyref
+    from .images import check_folder, load_image
+    from .metrics import iou
+    from .pipeline import RefDiff
+    from .viz import grid
+
+    with one_line_errors():
+        check_folder(out)
+        model = RefDiff.from_preset("toy", RefDiffConfig.toy(seed=seed))
+        data = load_toyref("test")
+        # Fixed before any result was seen: two expressions a style, from scenes 0, 10, 20, …
+        picks = []
+        for n, style in enumerate(STYLES * 2):
+            sample = next(s for s in data[n * 10 :] if any(r.style == style for r in s.records))
+            picks.append((sample, next(r for r in sample.records if r.style == style)))
+        typer.echo(
+            f"{'style':9} {'expression':44} "
+            + " ".join(f"{v:>6}" for v in VARIANTS)
+            + "   (IoU, Felzenszwalb's proposals)"
+        )
+        rows, start = [], time.perf_counter()
+        for sample, record in picks:
+            image = load_image(sample.path)
+            scene = model.set_image(image)
+            row, numbers = [(image, None, record.text)], []
+            for variant in VARIANTS:
+                result = scene.segment(record.text, variant)
+                numbers.append(iou(result.mask, sample.masks[record.target]))
+                row.append((image, result.mask, f"IoU {numbers[-1]:.2f}"))
+            rows.append(row)
+            typer.echo(f"{record.style:9} {record.text[:44]:44} " + " ".join(f"{x:6.2f}" for x in numbers))
+        grid(rows, out / "demo.png", ["expression", *VARIANTS])
+        typer.echo(
+            f"{len(picks)} expressions by {len(VARIANTS)} variants in {time.perf_counter() - start:.0f} s -> {out}/demo.png"
+        )
+
+
+@app.command()
+def evaluate(
+    data: Annotated[str, typer.Argument(help="toyref")] = "toyref",
+    split: Annotated[str, typer.Option(help="val to choose, test to report, unseen: pairs never trained on.")] = "val",
+    style: Annotated[str | None, typer.Option(help="noun, toyref, toyref+ or toyref-g; default: all.")] = None,
+    variant: Annotated[list[VariantName] | None, typer.Option(help="May be repeated; default: all four.")] = None,
+    proposals: Annotated[ProposalName, typer.Option(help="For gs, ds and full.")] = ProposalName("oracle"),
+    preset: PresetOption = Preset("toy"),
+    config: ConstantsOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results.jsonl and summary.json.")] = Path("out/evaluate"),
+    seed: SeedOption = 0,
+) -> None:
+    """Measure variants on a data set: one JSON line per expression, and a summary with intervals."""
+    with one_line_errors():
+        if data != "toyref":
+            raise ValueError(f"unknown data set {data!r}: choose toyref")
+        from .datasets.toyref import load_toyref
+        from .images import check_folder
+
+        check_folder(out)
+        samples = load_toyref(split, style, limit)
+        from .evaluation import evaluate as run
+        from .evaluation import table
+        from .pipeline import RefDiff
+
+        names = [v.value for v in variant] if variant else list(VARIANTS)
+        model = RefDiff.from_preset(preset.value, _config(preset.value, config, seed))
+        summary = run(model, samples, names, proposals.value, out, {"data": data, "split": split})
+    typer.echo(table(summary))
+    typer.echo(f"-> {out}/summary.json")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which presets are ready, on what device, and what to do about each gap."""
+    import shutil
+
+    import torch
+
+    from .backbones import PRESETS, device_and_dtype
+    from .compat import versions
+    from .paths import data_dir
+
+    for name, number in versions().items():
+        gap = "" if number != "missing" else f"   <- pip install {name}"
+        typer.echo(f"{name:16} {number}{gap}")
+    device, dtype = device_and_dtype()
+    typer.echo(f"{'device':16} {device.type}, {dtype}, {torch.get_num_threads()} threads")
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        typer.echo(f"{'GPU memory':16} {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+    elif hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        typer.echo(f"{'memory':16} {memory:.1f} GiB")
+    typer.echo(f"{'disk free':16} {shutil.disk_usage(Path.home()).free / 2**30:.1f} GiB")
+    with one_line_errors():
+        toy = data_dir() / PRESETS["toy"].sd / "model_index.json"
+    typer.echo(
+        f"{'preset toy':16} "
+        + ("ready, offline" if toy.is_file() else "weights missing <- make train-toy, or install again")
+    )
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(PRESETS["sd15"].sd, "unet/diffusion_pytorch_model.safetensors")
+    ready = (
+        "UNet in the hub cache"
+        if isinstance(cached, str)
+        else "not downloaded <- first use fetches about 5 GB from the hub"
+    )
+    typer.echo(f"{'preset sd15':16} {ready}" + ("" if device.type == "cuda" else "; slow without a GPU"))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,5 @@
+"""Referring-expression data sets as one kind of record."""
+
+from .records import Record, Sample
+
+__all__ = ["Record", "Sample"]

@@ -1,0 +1,97 @@
+"""Reading pictures of every kind, and writing files so that none is ever left half-written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 8
+
+
+def load_image(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
+    """Any picture as (H, W, 3) uint8 RGB: turned upright after EXIF, alpha laid on white, 16 bit brought to 8.
+
+    Args:
+        source: a path, a PIL image, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8.
+
+    Raises:
+        FileNotFoundError, ValueError: with one line that says what is wrong and what to do.
+    """
+    if isinstance(source, np.ndarray):
+        if (
+            source.dtype != np.uint8
+            or source.ndim not in (2, 3)
+            or (source.ndim == 3 and source.shape[2] not in (3, 4))
+        ):
+            raise ValueError(
+                f"an image array must be (H, W, 3) uint8 RGB, not {source.shape} {source.dtype}; "
+                "scale floats by 255 and convert with .astype('uint8')"
+            )
+        return _rgb(Image.fromarray(source), "the array")
+    if isinstance(source, Image.Image):
+        return _rgb(source, "the image")
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"no image file at {path}; check the path")
+    try:
+        with Image.open(path) as image:
+            return _rgb(image, str(path))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not an image that Pillow can read; save it as PNG or JPEG") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is far too large ({error}); shrink it below 50 megapixels") from error
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} is damaged or cut short ({error}); copy or download it again") from error
+
+
+def _rgb(image: Image.Image, name: str) -> np.ndarray:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{name} has {width * height / 1e6:.0f} megapixels; shrink it below {MAX_PIXELS // 1_000_000}")
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(
+            f"{name} is {width}×{height} pixels; at least {MIN_SIDE}×{MIN_SIDE} are needed to see anything"
+        )
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bit grey
+        grey = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if grey.max() > 255 else 255.0
+        return np.repeat((grey.clip(0, top) / top * 255).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.array(image.convert("RGB"))
+
+
+def check_folder(folder: Path) -> Path:
+    """Make an output folder and try to write in it, so that a failure comes before the long work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to the folder {folder} ({error.strerror}); choose another with --out"
+        ) from error
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it: the file is whole or not there."""
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_mask(mask: np.ndarray, path: Path) -> None:
+    """(H, W) bool to a PNG of 0 and 255."""
+    write_whole(path, Image.fromarray(mask.astype(np.uint8) * 255).save)

@@ -1,0 +1,56 @@
+"""Lesson 1: images to latents and back, forward noise, and one DDIM step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+def encode(vae: Any, image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """Image to the mode of its latents, scaled as the UNet expects them: no sampling, so no hidden noise.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        size: (height, width) that the image is resized to first; multiples of the VAE's factor (8).
+
+    Returns:
+        latents x_0, (1, C, height / 8, width / 8), on the VAE's device and in its dtype.
+    """
+    picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS)
+    x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    x = x.to(vae.device, vae.dtype) / 127.5 - 1
+    with torch.no_grad():
+        return vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+
+
+def decode(vae: Any, latents: torch.Tensor) -> np.ndarray:
+    """Latents (1, C, h, w) to an image (H, W, 3) uint8 RGB."""
+    with torch.no_grad():
+        x = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample[0]
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def ddim_timesteps(scheduler: Any, num_steps: int) -> list[int]:
+    """The ascending timesteps of a DDIM run: 20 steps of SD 1.5 are 1, 51, 101, …, 951."""
+    scheduler.set_timesteps(num_steps)
+    return [int(t) for t in reversed(scheduler.timesteps)]
+
+
+def alpha_bar(scheduler: Any, t: int) -> float:
+    """Share of the image's variance left at timestep t (the paper's a_t); t < 0 is the clean end."""
+    return float(scheduler.alphas_cumprod[t] if t >= 0 else scheduler.final_alpha_cumprod)
+
+
+def add_noise(scheduler: Any, x0: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
+    """``x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n`` (paper, forward process)."""
+    a = alpha_bar(scheduler, t)
+    return a**0.5 * x0 + (1 - a) ** 0.5 * noise
+
+
+def ddim_step(scheduler: Any, x: torch.Tensor, noise: torch.Tensor, t: int, to: int) -> torch.Tensor:
+    """Move x from timestep t to timestep ``to`` along the predicted noise: down to denoise, up to invert (eta = 0)."""
+    a = alpha_bar(scheduler, t)
+    return add_noise(scheduler, (x - (1 - a) ** 0.5 * noise) / a**0.5, noise, to)

@@ -1,0 +1,56 @@
+"""Lesson 8: IoU, its two averages that the literature mixes up, precision at a threshold, and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def areas(mask: np.ndarray, truth: np.ndarray) -> tuple[int, int]:
+    """(intersection, union) in pixels of two (H, W) bool masks."""
+    if mask.shape != truth.shape:
+        raise ValueError(f"masks of {mask.shape} and {truth.shape} cannot be compared; bring both to the image's size")
+    return int((mask & truth).sum()), int((mask | truth).sum())
+
+
+def iou(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union in [0, 1]; 0 where both masks are empty."""
+    intersection, union = areas(mask, truth)
+    return intersection / union if union else 0.0
+
+
+def overall_iou(intersections: Sequence[int], unions: Sequence[int]) -> float:
+    """oIoU: sum of intersections over sum of unions, so large objects weigh more."""
+    return float(np.sum(intersections) / max(1, np.sum(unions)))
+
+
+def mean_iou(intersections: Sequence[int], unions: Sequence[int]) -> float:
+    """mIoU: mean of the IoU of every sentence, so all sentences weigh alike."""
+    i, u = np.asarray(intersections, float), np.asarray(unions, float)
+    return float(np.mean(i / np.maximum(u, 1))) if len(i) else 0.0
+
+
+def precision_at(threshold: float, intersections: Sequence[int], unions: Sequence[int]) -> float:
+    """Pr@X: share of sentences whose IoU is at least X."""
+    i, u = np.asarray(intersections, float), np.asarray(unions, float)
+    return float(np.mean(i / np.maximum(u, 1) >= threshold)) if len(i) else 0.0
+
+
+def bootstrap(
+    values: Sequence[float], clusters: Sequence[int], statistic: Callable = np.mean, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of a statistic, drawing whole images: sentences of one image are not independent.
+
+    Args:
+        values: (N,) or (N, k), one row per sentence. clusters: image of each sentence.
+        statistic: function of the drawn rows.
+    """
+    rows, ids = np.asarray(values, float), np.asarray(clusters)
+    groups = [np.flatnonzero(ids == c) for c in np.unique(ids)]
+    rng = np.random.default_rng(seed)
+    found = [
+        statistic(rows[np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])])
+        for _ in range(draws)
+    ]
+    return float(np.percentile(found, 2.5)), float(np.percentile(found, 97.5))

@@ -1,0 +1,113 @@
+"""Lesson 5: where the candidate masks come from. Every generator returns (N, H, W) bool masks, N may be 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.cluster.vq import kmeans2
+from scipy.ndimage import binary_fill_holes, label
+from skimage import graph
+from skimage.color import rgb2lab
+from skimage.filters import sobel
+from skimage.segmentation import felzenszwalb as _felzenszwalb
+
+from .attention import AttentionMaps, resize
+
+
+def weak(word: torch.Tensor, thresholds: int = 19) -> torch.Tensor:
+    """The paper's weak proposals, no network needed: ``{c >= mu}`` for mu = 5 %, 10 %, …, 95 %.
+
+    Args:
+        word: map c, (H, W) in [0, 1].
+    """
+    levels = torch.arange(1, thresholds + 1, device=word.device) / (thresholds + 1)
+    return word[None] >= levels[:, None, None]
+
+
+def otsu_choice(word: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Between-class variance of c for each mask: ``p (1 - p) (mean inside - mean outside)^2`` (Otsu 1979).
+
+    Unlike S_G it weighs the area p, so a mask of a few peak pixels does not win.
+
+    Returns:
+        (N,) float32.
+    """
+    flat = masks.flatten(1).float()
+    p = flat.mean(1)
+    inside = (flat * word.flatten()).mean(1)
+    gap = inside / p.clamp_min(1e-8) - (word.mean() - inside) / (1 - p).clamp_min(1e-8)
+    return p * (1 - p) * gap**2
+
+
+def felzenszwalb(image: np.ndarray, scale: float = 20, edge: float = 8.0, min_area: float = 0.003) -> torch.Tensor:
+    """Objects on a calm ground, from colour alone: Felzenszwalb's segments, merged so that objects come out whole.
+
+    Segments whose common border is no edge in the image are joined; the largest one is then the ground, and every
+    connected region that is not ground is an object. Touching objects are also proposed one by one.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        scale: Felzenszwalb's k; larger gives larger segments.
+        edge: mean gradient (CIELAB units a pixel) along a border, up to which two segments are joined.
+        min_area: smallest proposal, as a share of the image.
+    """
+    lab = rgb2lab(image)
+    edges = np.linalg.norm([sobel(lab[..., i]) for i in range(3)], axis=0)
+    segments = _felzenszwalb(image, scale=scale, sigma=0.5, min_size=max(4, image.shape[0] * image.shape[1] // 1600))
+    if segments.max() == 0:
+        return _stack([], image.shape[:2])
+    merged = graph.cut_threshold(segments, graph.rag_boundary(segments, edges), edge)
+    ground = merged == np.bincount(merged.ravel()).argmax()
+    regions, count = label(~ground)
+    masks = []
+    for i in range(1, count + 1):
+        region = regions == i
+        parts = [(merged == s) & region for s in np.unique(merged[region])]
+        masks += [region, *(p for p in parts if len(parts) > 1)]
+    filled = [binary_fill_holes(m) for m in masks]
+    return _stack([m for m in filled if m.mean() >= min_area], image.shape[:2])
+
+
+def self_attention(attention: AttentionMaps, size: tuple[int, int], clusters: int = 6, seed: int = 0) -> torch.Tensor:
+    """Pixels that look at the same places, grouped: k-means on rows of self-attention, then connected regions.
+
+    Args:
+        attention: recorded with ``kind="self"``; its finest grid is used.
+        size: (H, W) of the masks.
+    """
+    grid = max((m.shape[1:3] for m in attention.maps.values()), key=lambda hw: hw[0] * hw[1])
+    layers = [m[0] for m in attention.maps.values() if m.shape[1:3] == grid]
+    rows = torch.stack(layers).mean(0).flatten(0, 1).cpu().numpy()
+    _, ids = kmeans2(np.sqrt(rows), clusters, seed=np.random.default_rng(seed), minit="++")
+    onehot = torch.nn.functional.one_hot(torch.from_numpy(ids).long(), clusters).T.reshape(clusters, *grid).float()
+    labels = resize(onehot, size).argmax(0).numpy()
+    masks = []
+    for cluster in np.unique(labels):
+        regions, count = label(labels == cluster)
+        masks += [regions == i for i in range(1, count + 1)]
+    return _stack([m for m in masks if 0.004 <= m.mean() <= 0.5], size)
+
+
+def sam(image: np.ndarray, generator: Any) -> torch.Tensor:
+    """Segment Anything's automatic masks.
+
+    Args:
+        generator: transformers' ``pipeline("mask-generation", model=...)``.
+    """
+    from PIL import Image
+
+    masks = generator(Image.fromarray(image), points_per_batch=64)["masks"]
+    return _stack([np.asarray(m, dtype=bool) for m in masks], image.shape[:2])
+
+
+def keep(masks: torch.Tensor, largest: int | None, min_area: int) -> torch.Tensor:
+    """Drop empty masks and those under ``min_area`` pixels after keeping the ``largest`` ones, in order of area."""
+    areas = masks.flatten(1).sum(1)
+    order = areas.argsort(descending=True, stable=True)[:largest]
+    return masks[order[areas[order] > max(0, min_area)]]
+
+
+def _stack(masks: list[np.ndarray], size: tuple[int, ...]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(masks)) if masks else torch.zeros((0, *size), dtype=torch.bool)

@@ -1,0 +1,99 @@
+"""Write the bundled splits of ToyRef: COCO ``instances.json``, REFER-style ``refs.json``, and the images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+from tqdm.auto import tqdm
+
+from ..images import write_whole
+from ..paths import data_dir
+from .phrases import STYLES, expressions
+from .scenes import SIDE, SPLIT_SEEDS, categories, make_scene
+
+SCENES = {"val": 160, "test": 160, "unseen": 60}
+
+
+def build_split(split: str, count: int, folder: Path) -> dict[str, int]:
+    """Write one split into ``folder/split``; the same code always writes the same annotations.
+
+    Returns:
+        how many scenes, scenes with two of a kind, and expressions there are.
+    """
+    target = folder / split
+    (target / "images").mkdir(parents=True, exist_ok=True)
+    numbers = {name: i + 1 for i, name in enumerate(categories())}
+    images, annotations, refs = [], [], []
+    sentence = twins = 0
+    for index in tqdm(range(count), f"writing {split}", mininterval=5):
+        scene = make_scene(split, index)
+        twins += len({t.category for t in scene.things}) < len(scene.things)
+        image_id = SPLIT_SEEDS[split] * 10_000 + index
+        name = f"{image_id:06d}.jpg"
+        write_whole(
+            target / "images" / name, lambda p, im=scene.image: Image.fromarray(im).save(p, quality=95, subsampling=0)
+        )
+        images.append({"id": image_id, "file_name": name, "width": SIDE, "height": SIDE})
+        rng = np.random.default_rng([SPLIT_SEEDS[split], index, 1])
+        texts = {style: expressions(scene.things, style, rng) for style in STYLES}
+        for i, (thing, mask) in enumerate(zip(scene.things, scene.masks, strict=True)):
+            rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+            ann_id = image_id * 10 + i
+            annotations.append(
+                {
+                    "id": ann_id,
+                    "image_id": image_id,
+                    "category_id": numbers[thing.category],
+                    "iscrowd": 0,
+                    "area": int(mask.sum()),
+                    "bbox": coco_mask.toBbox(rle).tolist(),
+                    "tint": thing.tint,
+                    "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode()},
+                }
+            )
+            sentences = []
+            for style in STYLES:
+                if i in texts[style]:
+                    text = texts[style][i]
+                    sentences.append(
+                        {
+                            "sent_id": SPLIT_SEEDS[split] * 100_000 + sentence,
+                            "raw": text,
+                            "sent": text,
+                            "tokens": text.split(),
+                            "style": style,
+                        }
+                    )
+                    sentence += 1
+            if sentences:
+                refs.append(
+                    {
+                        "ref_id": len(refs),
+                        "ann_id": ann_id,
+                        "category_id": numbers[thing.category],
+                        "image_id": image_id,
+                        "file_name": name,
+                        "split": split,
+                        "sent_ids": [s["sent_id"] for s in sentences],
+                        "sentences": sentences,
+                    }
+                )
+    instances = {
+        "info": {"description": f"ToyRef {split}", "version": "1.0"},
+        "licenses": [{"id": 1, "name": "MIT"}],
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for name, i in numbers.items()],
+    }
+    for name, content in {"instances.json": instances, "refs.json": refs}.items():
+        write_whole(target / name, lambda p, c=content: p.write_text(json.dumps(c, separators=(",", ":"))))
+    return {"scenes": count, "with two of a kind": twins, "expressions": sentence}
+
+
+if __name__ == "__main__":
+    for split, count in SCENES.items():
+        print(split, build_split(split, count, data_dir() / "toyref"))

@@ -1,0 +1,130 @@
+"""Train the toy UNet: denoise 16×16×4 latents under a caption, with the VAE and CLIP's text tower frozen, as in SD."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tqdm.auto import tqdm
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from .phrases import caption
+from .train_clip import tokens
+from .training import load_scenes, to_tensor, train
+
+BATCH = 32
+EMPTY = 0.1
+"""Share of captions replaced by the empty one, so that classifier-free guidance works."""
+
+
+def make_unet(text_width: int = 128) -> UNet2DConditionModel:
+    """Cross-attention at 16×16 and 8×8; 4 heads (diffusers' ``attention_head_dim`` is their number here)."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(48, 96),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=4,
+        cross_attention_dim=text_width,
+        norm_num_groups=8,
+    ).to(memory_format=torch.channels_last)
+
+
+def make_scheduler() -> DDIMScheduler:
+    """The schedule of Stable Diffusion 1.5."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def pipeline(
+    vae: AutoencoderKL, unet: UNet2DConditionModel, text: CLIPTextModel, tokenizer: CLIPTokenizer
+) -> StableDiffusionPipeline:
+    """The four parts as an ordinary Stable Diffusion pipeline."""
+    return StableDiffusionPipeline(
+        vae=vae,
+        unet=unet,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+@torch.no_grad()
+def encode_all(vae: AutoencoderKL, images: np.ndarray, cache: Path) -> torch.Tensor:
+    """Scaled latents (N, 4, 16, 16) of all images, the mode of each posterior; kept in ``cache``."""
+    if not cache.exists():
+        parts = [
+            vae.encode(to_tensor(images[i : i + 64])).latent_dist.mode().half()
+            for i in tqdm(range(0, len(images), 64), "encoding", mininterval=10)
+        ]
+        partial = cache.with_suffix(".partial")
+        torch.save(torch.cat(parts), partial)
+        partial.replace(cache)
+    return torch.load(cache, weights_only=True).float() * vae.config.scaling_factor
+
+
+def train_unet(
+    work: Path,
+    vae: AutoencoderKL,
+    text: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    *,
+    steps: int = 3_000,
+    scenes: int = 20_000,
+    stop_at: int | None = None,
+    lr: float = 1.5e-3,
+) -> UNet2DConditionModel:
+    """Train, or go on training, in ``work/unet``; returns the model with averaged weights."""
+    torch.manual_seed(0)
+    images, things = load_scenes(work / "scenes", "train", scenes)
+    latents = encode_all(vae, images, work / f"latents-{scenes}.pt")
+    scheduler, unet = make_scheduler(), make_unet(text.config.hidden_size)
+    held = len(latents) // 100  # the last ones are only looked at, for the log
+
+    @torch.no_grad()
+    def encode(texts: list[str]) -> torch.Tensor:
+        return text(tokens(tokenizer, texts)).last_hidden_state
+
+    def errors(x: torch.Tensor, texts: list[str], t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Squared error of the predicted noise, one number per sample."""
+        noise = torch.randn(x.shape, generator=generator)
+        guess = unet(scheduler.add_noise(x, noise, t), t, encode(texts)).sample
+        return (guess - noise).square().mean((1, 2, 3))
+
+    def loss(generator: torch.Generator, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        rows = rng.integers(0, len(latents) - held, BATCH)
+        texts = ["" if rng.uniform() < EMPTY else caption(things[i], rng) for i in rows]
+        # Two thirds of the steps where the caption matters most: below, pixels tell; above, all is noise.
+        middle = torch.rand(BATCH, generator=generator) < 0.6
+        t = torch.where(
+            middle,
+            torch.randint(200, 850, (BATCH,), generator=generator),
+            torch.randint(0, 1000, (BATCH,), generator=generator),
+        )
+        return errors(latents[torch.from_numpy(rows)], texts, t, generator).mean(), {}
+
+    @torch.no_grad()
+    def report(model: torch.nn.Module) -> dict[str, float]:
+        """Gain of the right caption over another scene's, as a share of the loss, at t = 500."""
+        x, t = latents[-held:], torch.full((held,), 500)
+        rng = np.random.default_rng(0)
+        texts = [caption(th, rng, everything=1.0) for th in things[-held:]]
+        right = errors(x, texts, t, torch.Generator().manual_seed(0)).mean()
+        wrong = errors(x, texts[1:] + texts[:1], t, torch.Generator().manual_seed(0)).mean()
+        return {"loss_500": right.item(), "caption_gain": (1 - right / wrong).item()}
+
+    for _ in train(unet, loss, work / "unet", steps=steps, lr=lr, stop_at=stop_at, every=250, report=report):
+        pass
+    return unet
