@@ -67,7 +67,7 @@ def segment(
 ) -> None:
     """Write the mask of what EXPRESSION names in IMAGE."""
     from .expression import parse
-    from .images import check_folder, load_image, save_mask, write_whole
+    from .images import check_folder, load_image, save_mask, write_text
 
     with one_line_errors():
         kind = proposals.value if proposals else None
@@ -89,8 +89,7 @@ def segment(
         save_mask(result.mask, out / "mask.png")
         save_overlay(pixels, result.mask, out / "overlay.png")
         result.plot(out / "panel.png")
-        text = json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        write_whole(out / "result.json", lambda p: p.write_text(text, encoding="utf-8"))
+        write_text(out / "result.json", json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n")
     typer.echo(f'"{parsed.text}": head word {parsed.head}, cues {", ".join(parsed.cues) or "none"}')
     if result.best is None:
         typer.echo("no proposal was found, so the mask is empty; try --proposals weak")
@@ -123,7 +122,7 @@ def demo(
     from .images import check_folder, load_image
     from .metrics import iou
     from .pipeline import RefDiff
-    from .viz import grid
+    from .viz import Picture, grid
 
     with one_line_errors():
         check_folder(out)
@@ -143,7 +142,8 @@ def demo(
         for sample, record in picks:
             image = load_image(sample.path)
             scene = model.set_image(image)
-            row, numbers = [(image, None, record.text)], []
+            row: list[Picture] = [(image, None, record.text)]
+            numbers = []
             for variant in VARIANTS:
                 result = scene.segment(record.text, variant)
                 numbers.append(iou(result.mask, sample.masks[record.target]))

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from .config import ProposalKind, Variant
 from .datasets import Sample
-from .images import check_folder, write_whole
+from .images import check_folder, write_text
 from .metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at
 from .pipeline import RefDiff
 
@@ -105,8 +105,8 @@ def evaluate(
         "variants": {v: {style: summarise(r) for style, r in styles.items()} for v, styles in groups.items()},
         "config": model.config.to_dict(),
     }
-    write_whole(out / "results.jsonl", lambda p: p.write_text("".join(json.dumps(r) + "\n" for r in rows)))
-    write_whole(out / "summary.json", lambda p: p.write_text(json.dumps(summary, indent=1) + "\n"))
+    write_text(out / "results.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+    write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary
 
 

@@ -92,6 +92,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         partial.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    write_whole(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
 def save_mask(mask: np.ndarray, path: Path) -> None:
     """(H, W) bool to a PNG of 0 and 255."""
     write_whole(path, Image.fromarray(mask.astype(np.uint8) * 255).save)

@@ -38,7 +38,11 @@ def precision_at(threshold: float, intersections: Sequence[int], unions: Sequenc
 
 
 def bootstrap(
-    values: Sequence[float], clusters: Sequence[int], statistic: Callable = np.mean, draws: int = 1000, seed: int = 0
+    values: Sequence[float] | Sequence[tuple[float, ...]],
+    clusters: Sequence[int],
+    statistic: Callable = np.mean,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """95 % interval of a statistic, drawing whole images: sentences of one image are not independent.
 

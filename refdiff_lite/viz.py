@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CMAP = "viridis"
 CHOSEN, OUTLINE = "#e6550d", "#ffffff"
 _TOKENS_SHOWN = 16
+Picture = tuple[np.ndarray, np.ndarray | None, str]
+"""Image, mask or None, caption."""
 
 
 def _axes(ax: Axes | None) -> Axes:
@@ -147,7 +149,7 @@ def panel(result: Result, path: str | Path | None = None, best: int = 5) -> Figu
 
 
 def grid(
-    rows: list[list[tuple[np.ndarray, np.ndarray | None, str]]],
+    rows: list[list[Picture]],
     path: str | Path | None = None,
     titles: list[str] | None = None,
 ) -> Figure:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from ..paths import data_dir

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm.auto import tqdm
 
-from ..images import write_whole
+from ..images import write_text, write_whole
 from ..paths import data_dir
 from .phrases import STYLES, expressions
 from .scenes import SIDE, SPLIT_SEEDS, categories, make_scene
@@ -27,16 +28,16 @@ def build_split(split: str, count: int, folder: Path) -> dict[str, int]:
     target = folder / split
     (target / "images").mkdir(parents=True, exist_ok=True)
     numbers = {name: i + 1 for i, name in enumerate(categories())}
-    images, annotations, refs = [], [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
+    refs: list[dict] = []
     sentence = twins = 0
     for index in tqdm(range(count), f"writing {split}", mininterval=5):
         scene = make_scene(split, index)
         twins += len({t.category for t in scene.things}) < len(scene.things)
         image_id = SPLIT_SEEDS[split] * 10_000 + index
         name = f"{image_id:06d}.jpg"
-        write_whole(
-            target / "images" / name, lambda p, im=scene.image: Image.fromarray(im).save(p, quality=95, subsampling=0)
-        )
+        write_whole(target / "images" / name, partial(Image.fromarray(scene.image).save, quality=95, subsampling=0))
         images.append({"id": image_id, "file_name": name, "width": SIDE, "height": SIDE})
         rng = np.random.default_rng([SPLIT_SEEDS[split], index, 1])
         texts = {style: expressions(scene.things, style, rng) for style in STYLES}
@@ -90,7 +91,7 @@ def build_split(split: str, count: int, folder: Path) -> dict[str, int]:
         "categories": [{"id": i, "name": name} for name, i in numbers.items()],
     }
     for name, content in {"instances.json": instances, "refs.json": refs}.items():
-        write_whole(target / name, lambda p, c=content: p.write_text(json.dumps(c, separators=(",", ":"))))
+        write_text(target / name, json.dumps(content, separators=(",", ":")))
     return {"scenes": count, "with two of a kind": twins, "expressions": sentence}
 
 

@@ -193,8 +193,8 @@ def make_scene(split: str, index: int, side: int = SIDE) -> ToyScene:
     n = 1 if closeup else int(rng.choice([2, 3, 4, 5], p=[0.2, 0.35, 0.3, 0.15]))
     kinds = _kinds(rng, n)
     if split == "unseen":
-        category, tint = sorted(HELD_OUT)[rng.integers(len(HELD_OUT))]
-        kinds = [k for k in kinds if k[0] != category or k[1] != tint][: n - 1] + [(category, tint, kinds[-1][2])]
+        pair = sorted(HELD_OUT)[rng.integers(len(HELD_OUT))]
+        kinds = [*[k for k in kinds if k[:2] != pair][: n - 1], (*pair, kinds[-1][2])]
     things: list[Thing] = []
     for category, tint, size in sorted(kinds, key=lambda k: -k[2]):  # big ones first: easier to place
         size = float(rng.uniform(0.35, 0.95)) if closeup else size

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -22,7 +23,7 @@ from .training import load_scenes, to_tensor, train
 
 SIDE, BATCH = 64, 128
 MEAN = STD = (0.5, 0.5, 0.5)
-TEXT = {"context_length": CONTEXT, "width": 128, "heads": 4, "layers": 3, "hf_tokenizer_name": "toyref"}
+TEXT: dict[str, Any] = {"context_length": CONTEXT, "width": 128, "heads": 4, "layers": 3, "hf_tokenizer_name": "toyref"}
 VISION = {"image_size": SIDE, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32}
 
 
