@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test test-quick lint format evaluate train-toy data wheel clean
+.PHONY: help install demo test test-quick lint format evaluate tune train-toy data wheel clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -38,6 +38,9 @@ format: install ## ruff's formatter and safe fixes
 evaluate: install ## README's table: all variants and styles on ToyRef test, true masks as proposals
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb
+
+tune: install ## choose the toy preset's constants on val; data/models/toy/tune.json
+	$(BIN)/python -m refdiff_lite.toy.tune
 
 train-toy: install ## train the three small networks (hours; resumes from build/toy) and write data/models/toy
 	$(BIN)/python -m refdiff_lite.toy

@@ -131,7 +131,7 @@ def load(name: str = "toy") -> Backbones:
     if bundled and not os.path.isfile(os.path.join(sd, "model_index.json")):
         raise OSError(f"the bundled weights are missing at {sd}; install again or run `make train-toy`")
     try:
-        pipe = load_pipeline(sd, dtype, revision=preset.revision, use_safetensors=True)
+        pipe = load_pipeline(sd, dtype, not bundled, revision=preset.revision, use_safetensors=True)
         clip, _, preprocess = open_clip.create_model_and_transforms(clip_name, pretrained=preset.pretrained)
         tokenizer = open_clip.get_tokenizer(clip_name)
     except OSError as error:

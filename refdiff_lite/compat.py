@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
+from diffusers.utils import logging as diffusers_logging
+from packaging.version import Version
+from transformers.utils import logging as transformers_logging
 
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy")
 
@@ -24,18 +26,20 @@ def versions() -> dict[str, str]:
     return {name: one(name) for name in ("refdiff-lite", *PACKAGES)}
 
 
-def load_pipeline(source: str, dtype: torch.dtype, **kwargs: Any) -> Any:
+def load_pipeline(source: str, dtype: torch.dtype, progress: bool, **kwargs: Any) -> Any:
     """``StableDiffusionPipeline.from_pretrained`` in a dtype that is checked, not hoped for.
 
-    The keyword was ``torch_dtype``, then ``dtype``; each is silently ignored by the wrong version.
+    The keyword was ``torch_dtype``, then ``dtype``; the wrong one is silently ignored or warned about.
     """
     from diffusers import StableDiffusionPipeline
 
-    keyword = "dtype" if "dtype" in inspect.signature(StableDiffusionPipeline.__init__).parameters else "torch_dtype"
+    for log in (diffusers_logging, transformers_logging):
+        log.enable_progress_bar() if progress else log.disable_progress_bar()
+    keyword = "dtype" if Version(version("diffusers")) >= Version("0.40") else "torch_dtype"
     pipe = StableDiffusionPipeline.from_pretrained(
         source, **{keyword: dtype}, safety_checker=None, requires_safety_checker=False, **kwargs
     )
-    if pipe.unet.dtype != dtype:
+    if pipe.unet.dtype != dtype:  # a release that knows the other keyword
         pipe = pipe.to(dtype)
     if pipe.unet.dtype != dtype:
         raise RuntimeError(f"diffusers {version('diffusers')} loaded {pipe.unet.dtype} where {dtype} was asked for")

@@ -146,7 +146,7 @@ class Scene:
             self._proposals[kind] = generators.keep(masks, self.config.keep_largest, self.config.min_area)
         return self._proposals[kind]
 
-    def _visual(self, branch: str, kind: str, masks: torch.Tensor, cues: tuple[str, ...]) -> torch.Tensor:
+    def visual(self, branch: str, kind: str, masks: torch.Tensor, cues: tuple[str, ...]) -> torch.Tensor:
         """CLIP features of all masks in one branch, "crop" or "masked"; cached where masks are the image's own."""
         nets, config = self.model.backbones, self.config
         if config.axes == "horizontal":
@@ -174,8 +174,8 @@ class Scene:
         """S_D of every mask, (N,) float32 on the CPU."""
         nets, config = self.model.backbones, self.config
         text = ranking.encode_text(nets.clip, nets.clip_tokenizer, expression.text, expression.head)
-        crop = self._visual("crop", kind, masks, expression.cues)
-        masked = self._visual("masked", kind, masks, expression.cues)
+        crop = self.visual("crop", kind, masks, expression.cues)
+        masked = self.visual("masked", kind, masks, expression.cues)
         score = ranking.discriminative_score
         return (
             config.beta * score(masked, text, config.noun_in_masked)

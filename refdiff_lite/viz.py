@@ -80,25 +80,23 @@ def show_tokens(result: Result, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     tokenizer = result.scene.model.backbones.sd.tokenizer
     ids = tokenizer(result.expression.text, truncation=True, max_length=tokenizer.model_max_length).input_ids
-    x = 0.0
-    for i, token in enumerate(ids[1:-1][:_TOKENS_SHOWN], start=1):
-        word = tokenizer.decode([token]).strip() or "·"
+    shown, before = list(enumerate(ids[1:-1][:_TOKENS_SHOWN], start=1)), None
+    for i, token in shown:
         head = i == result.tokens[-1]
-        text = ax.text(
-            x,
-            0.5,
-            word,
-            fontsize=11,
+        before = ax.annotate(
+            tokenizer.decode([token]).strip() or "·",
+            xy=(0, 0.5) if before is None else (1, 0.5),
+            xycoords="axes fraction" if before is None else before,
+            xytext=(8 if before is None else 14, 0),
+            textcoords="offset points",
             va="center",
+            fontsize=11,
             color="white" if head else "black",
             parse_math=False,
             bbox={"boxstyle": "round,pad=0.3", "fc": CHOSEN if head else "#e8e8e8", "ec": "none"},
         )
-        box = text.get_window_extent(ax.figure.canvas.get_renderer())  # type: ignore[attr-defined]
-        x = ax.transAxes.inverted().transform((box.x1, 0))[0] + 0.03
-        if x > 0.9:
-            ax.text(x, 0.5, "…", va="center")
-            break
+    if before is not None and len(ids) - 2 > len(shown):
+        ax.annotate("…", xy=(1, 0.5), xycoords=before, xytext=(10, 0), textcoords="offset points", va="center")
     cues = ", ".join(result.expression.cues) or "none"
     ax.text(
         0,
@@ -135,7 +133,9 @@ def panel(result: Result, path: str | Path | None = None, best: int = 5) -> Figu
     )
     for place, i in enumerate(order):
         ax = figure.add_subplot(grid[2, place * 3 : place * 3 + 3])
-        numbers = "  ".join(f"{k} {float(v[i]):+.3f}" for k, v in scores.items() if k != "S_D" or v.any())
+        numbers = f"S {float(scores['S'][i]):+.3f}\nS_G {float(scores['S_G'][i]):+.3f}"
+        if scores["S_D"].any():
+            numbers += f"   S_D {float(scores['S_D'][i]):+.3f}"
         show_mask(result.masks[i].numpy(), scene.image, ax, numbers)
         if place == 0:
             ax.set_title(ax.get_title(), fontsize=9, color=CHOSEN, fontweight="bold")

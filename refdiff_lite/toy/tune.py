@@ -1,0 +1,161 @@
+"""Choose the toy preset's constants on ToyRef val: ``python -m refdiff_lite.toy.tune`` (``make tune``).
+
+Layers and noise level are chosen by GS accuracy on nouns, then the weights of the full score by accuracy over all
+styles, both with true masks as proposals. Test is never looked at. ``RefDiffConfig.toy()`` holds the outcome.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from tqdm.auto import tqdm
+
+from .. import fusion, ranking
+from ..attention import AttentionMaps, word_map
+from ..backbones import load
+from ..config import RefDiffConfig
+from ..datasets import Sample
+from ..datasets.toyref import load_toyref
+from ..expression import parse, token_positions
+from ..images import write_text
+from ..pipeline import RefDiff
+from ..proposals import otsu_choice, weak
+
+STEPS = (0, 1, 2, 4, 6, 10)
+BIASES = ("none", "masked", "crop", "both")
+ALPHAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+BETAS = (0.0, 0.3, 0.5, 0.7, 1.0)
+NOUN_SHARES = (0.0, 0.25, 0.5, 0.75)
+
+
+def layer_sets(names: list[str]) -> dict[str, str]:
+    """Name -> regular expression: every layer alone, each half of the UNet, and all."""
+    return {"all": "", "down": "down", "up": "up", "no 16×16": r"up_blocks\.0|down_blocks\.1|mid"} | {
+        n: n.replace(".", r"\.") for n in names
+    }
+
+
+def _subset(maps: AttentionMaps, names: list[str]) -> AttentionMaps:
+    return AttentionMaps(maps.kind, maps.scores, {n: maps.maps[n] for n in names}, maps.calls)
+
+
+def generative_rows(model: RefDiff, samples: list[Sample]) -> list[dict[str, Any]]:
+    """For every noun of val: was GS right, and the IoU of G by both rules, per (scores, step, layers)."""
+
+    rows = []
+    for scores, step in tqdm(list(itertools.product(("softmax", "logits"), STEPS)), "layers and noise", mininterval=5):
+        config = RefDiffConfig.toy(scores=scores, layers="", noise_step=step, denoise_steps=(step,))
+        for sample in samples:
+            scene = RefDiff(model.backbones, config).set_image(sample.path, oracle=sample.masks)
+            truth = torch.from_numpy(sample.masks)
+            for record in sample.records:
+                parsed = parse(record.text)
+                tokens = token_positions(model.backbones.sd.tokenizer, parsed.text, parsed.span)
+                maps = scene.attend(parsed.text)
+                for name, pattern in layer_sets(list(maps.maps)).items():
+                    chosen = [n for n in maps.maps if re.search(pattern, n)]
+                    c = word_map(_subset(maps, chosen), tokens, scene.size)
+                    s_g, masks = fusion.generative_score(c, truth), weak(c)
+                    fits = _ious(masks, truth[record.target])
+                    rows.append({
+                        "scores": scores, "step": step, "layers": name, "pattern": pattern, "image": sample.image_id,
+                        "hit": int(s_g.argmax()) == record.target, "best": float(fits.max()),
+                        "score": float(fits[fusion.generative_score(c, masks).argmax()]),
+                        "otsu": float(fits[otsu_choice(c, masks).argmax()]),
+                    })  # fmt: skip
+    return rows
+
+
+def _ious(masks: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    return (masks & truth).flatten(1).sum(1) / (masks | truth).flatten(1).sum(1).clamp_min(1)
+
+
+def ranking_rows(model: RefDiff, samples: list[Sample], config: RefDiffConfig) -> list[dict[str, Any]]:
+    """For every expression: S_G, and both branches' scores for sentence and noun, with and without the bias."""
+    rows = []
+    nets = model.backbones
+    for sample in tqdm(samples, "scores", mininterval=5):
+        scenes = {
+            bias: RefDiff(nets, config.replace(positional_bias=bias)).set_image(sample.path, oracle=sample.masks)
+            for bias in ("none", "both")
+        }
+        masks = torch.from_numpy(sample.masks)
+        for record in sample.records:
+            parsed = parse(record.text)
+            s_g = scenes["none"].segment(record.text, "gs", "oracle").scores["S_G"]
+            text = ranking.encode_text(nets.clip, nets.clip_tokenizer, parsed.text, parsed.head)
+            parts = {
+                (branch, bias): (scene.visual(branch, "oracle", masks, parsed.cues) @ text.T).float().cpu()
+                for bias, scene in scenes.items()
+                for branch in ("crop", "masked")
+            }
+            rows.append({"s_g": s_g, "parts": parts, "target": record.target, "style": record.style})
+    return rows
+
+
+def accuracy(
+    rows: list[dict], bias: str, alpha: float, beta: float, noun_crop: float, noun_masked: float
+) -> dict[str, float]:
+    """Accuracy of the full score per style for one choice of constants."""
+    crop_bias, masked_bias = ("both" if bias in (b, "both") else "none" for b in ("crop", "masked"))
+    found: dict[str, list[bool]] = {}
+    for row in rows:
+        crop, masked = row["parts"]["crop", crop_bias], row["parts"]["masked", masked_bias]
+        s_d = beta * ((1 - noun_masked) * masked[:, 0] + noun_masked * masked[:, 1])
+        s_d = s_d + (1 - beta) * ((1 - noun_crop) * crop[:, 0] + noun_crop * crop[:, 1])
+        s = fusion.fuse(row["s_g"], s_d, alpha, 1 - alpha)
+        found.setdefault(row["style"], []).append(int(s.argmax()) == row["target"])
+    return {style: float(np.mean(hits)) for style, hits in found.items()}
+
+
+def main(
+    limit: Annotated[int | None, typer.Option(help="Only the first val images.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the choice and the tables go.")] = Path("data/models/toy/tune.json"),
+) -> None:
+    """Sweep on val and write what was best."""
+    model = RefDiff(load("toy"))
+    tables: dict[str, dict] = {}
+    for row in generative_rows(model, load_toyref("val", "noun", limit)):
+        key = f"{row['scores']} | step {row['step']} | {row['layers']}"
+        cell = tables.setdefault(
+            key, {"pattern": row["pattern"], "scores": row["scores"], "step": row["step"], "rows": []}
+        )
+        cell["rows"].append([row["hit"], row["score"], row["otsu"], row["best"]])
+    for cell in tables.values():
+        means = np.mean(cell.pop("rows"), axis=0).round(4).tolist()
+        cell |= dict(zip(("gs_accuracy", "g_miou_score", "g_miou_otsu", "g_miou_best"), means, strict=True))
+    ranked = sorted(tables.items(), key=lambda kv: -(kv[1]["gs_accuracy"] + kv[1]["g_miou_otsu"]))
+    best = ranked[0][1]
+    config = RefDiffConfig.toy(
+        scores=best["scores"], layers=best["pattern"], noise_step=best["step"], denoise_steps=(best["step"],)
+    )
+    rows = ranking_rows(model, load_toyref("val", None, limit), config)
+    sweep = {
+        choice: accuracy(rows, *choice) for choice in itertools.product(BIASES, ALPHAS, BETAS, NOUN_SHARES, NOUN_SHARES)
+    }
+    choice = max(sweep, key=lambda c: round(float(np.mean(list(sweep[c].values()))), 4))
+    bias, alpha, beta, noun_crop, noun_masked = choice
+    chosen = {
+        "scores": best["scores"], "layers": best["pattern"], "noise_step": best["step"],
+        "denoise_steps": [best["step"]], "positional_bias": bias, "weight_g": alpha, "weight_d": round(1 - alpha, 2),
+        "beta": beta, "noun_in_crop": noun_crop, "noun_in_masked": noun_masked,
+    }  # fmt: skip
+    along = {f"alpha {a}": sweep[(bias, a, beta, noun_crop, noun_masked)] for a in ALPHAS}
+    along |= {f"beta {b}": sweep[(bias, alpha, b, noun_crop, noun_masked)] for b in BETAS}
+    along |= {f"bias {b}": sweep[(b, alpha, beta, noun_crop, noun_masked)] for b in BIASES}
+    report = {"chosen": chosen, "full": sweep[choice], "along": along, "attention": dict(ranked)}
+    write_text(out, json.dumps(report, indent=1) + "\n")
+    typer.echo(json.dumps({k: report[k] for k in ("chosen", "full", "along")}, indent=1))
+    for name, cell in ranked[:8]:
+        typer.echo(f"{name}: {cell}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,107 @@
+"""The command line as a user meets it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data as photos
+from typer.testing import CliRunner
+
+from refdiff_lite.cli import app
+from refdiff_lite.paths import data_dir
+
+IMAGE = data_dir() / "toyref" / "test" / "images" / "030000.jpg"
+run = CliRunner()
+
+
+def test_segment_writes_all_four_files(tmp_path):
+    found = run.invoke(app, ["segment", str(IMAGE), "the tree on the left", "--out", str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.png", "overlay.png", "panel.png", "result.json"]
+    mask = np.asarray(Image.open(tmp_path / "mask.png"))
+    assert mask.shape == (128, 128)
+    assert set(np.unique(mask)) <= {0, 255}
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["head"], result["cues"], result["config"]["seed"]) == ("tree", ["left"], 0)
+    assert result["area"] == pytest.approx((mask > 0).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["chelsea", "coffee", "astronaut", "rocket"])
+def test_a_photo_runs_and_the_limits_are_said(tmp_path, name):
+    Image.fromarray(getattr(photos, name)()).save(tmp_path / "photo.png")
+    found = run.invoke(app, ["segment", str(tmp_path / "photo.png"), f"the {name}", "--out", str(tmp_path / "out")])
+    assert found.exit_code == 0, found.output
+    assert "know only the 45 things" in found.output
+    assert Image.open(tmp_path / "out" / "mask.png").size == Image.open(tmp_path / "photo.png").size
+
+
+@pytest.mark.parametrize("expression", ["猫", "😀😀 cat 😀", "$x^2$ \\frac{a}{b} <b>cat</b>", "on the left"])
+def test_odd_expressions_work(tmp_path, expression):
+    found = run.invoke(app, ["segment", str(IMAGE), expression, "--out", str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    assert (tmp_path / "panel.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-such.png", "cat"], "no image file at no-such.png"),
+        ([str(IMAGE), "   "], "has no word"),
+        ([str(IMAGE), "!!! 😀"], "has no word"),
+        ([str(IMAGE), "x" * 10_000], "10000 characters"),
+        ([str(IMAGE), "cat", "--variant", "g", "--proposals", "oracle"], "no proposal network"),
+        ([str(IMAGE), "cat", "--proposals", "oracle"], "go together"),
+        ([str(IMAGE), "cat", "--head", "dog"], "not a word of"),
+        ([__file__, "cat"], "not an image"),
+        ([str(IMAGE), "cat", "--out", __file__ + "/below"], "cannot write"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, arguments, said):
+    monkeypatch.setattr("refdiff_lite.backbones.load", lambda name: pytest.fail("slow work before the check"))
+    out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
+    found = run.invoke(app, ["segment", *arguments, *out])
+    assert found.exit_code == 2
+    assert said in found.output
+    assert found.output.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_writes_a_line_per_expression_and_a_summary(tmp_path):
+    command = ["evaluate", "toyref", "--style", "noun", "--variant", "gs", "--limit", "3", "--out", str(tmp_path)]
+    found = run.invoke(app, command)
+    assert found.exit_code == 0, found.output
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["n"] == len(rows) > 0
+    assert summary["accuracy"] == pytest.approx(np.mean([r["hit"] for r in rows]))
+    assert {"oIoU", "mIoU", "Pr@0.5", "accuracy", "n", "seed"} <= summary.keys()
+
+
+@pytest.mark.parametrize("arguments", [["refcoco"], ["toyref", "--split", "train"], ["toyref", "--style", "odd"]])
+def test_evaluate_refuses_unknown_data(tmp_path, arguments):
+    found = run.invoke(app, ["evaluate", *arguments, "--out", str(tmp_path)])
+    assert found.exit_code == 2
+    assert "choose" in found.output
+
+
+def test_doctor_names_versions_presets_and_device():
+    found = run.invoke(app, ["doctor"])
+    assert found.exit_code == 0
+    for word in ("torch", "diffusers", "device", "preset toy", "ready, offline", "preset sd15"):
+        assert word in found.output
+
+
+@pytest.mark.slow
+def test_demo_draws_one_grid(tmp_path):
+    found = run.invoke(app, ["demo", "--out", str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    assert (tmp_path / "demo.png").exists()
+    assert "8 expressions by 4 variants" in found.output
+
+
+def test_a_head_behind_the_text_encoders_window_is_one_line(tmp_path):
+    found = run.invoke(app, ["segment", str(IMAGE), "cat " * 200, "--out", str(tmp_path)])
+    assert found.exit_code == 2
+    assert "shorten the expression" in found.output
+    assert not list(tmp_path.iterdir())
