@@ -76,6 +76,7 @@ class Scene:
         if oracle is not None and (oracle.ndim != 3 or oracle.shape[1:] != self.full_size):
             raise ValueError(f"oracle masks must be (N, {self.full_size[0]}, {self.full_size[1]}), not {oracle.shape}")
         self.oracle = oracle
+        self._word_maps: dict[tuple, tuple[torch.Tensor, list[int]]] = {}
         self._proposals: dict[str, torch.Tensor] = {}
         self._features: dict[tuple, torch.Tensor] = {}
 
@@ -123,6 +124,15 @@ class Scene:
             g = config.guidance if config.attention_guidance else 1
             maps.maps = {n: m[:1] + g * (m[1:] - m[:1]) for n, m in maps.maps.items()}
         return maps
+
+    def word_map(self, expression: Expression) -> tuple[torch.Tensor, list[int]]:
+        """The map c of the head word, (H, W) float32 in [0, 1] on the CPU, and its tokens; kept for the other variants."""
+        key = (expression.text, expression.span)
+        if key not in self._word_maps:
+            prompt = expression.text + self.config.prompt_suffix
+            tokens = token_positions(self.model.backbones.sd.tokenizer, prompt, expression.span)
+            self._word_maps[key] = word_map(self.attend(prompt), tokens, self.size, self.config.normalise).cpu(), tokens
+        return self._word_maps[key]
 
     def proposals(self, kind: ProposalKind, word: torch.Tensor | None = None) -> torch.Tensor:
         """Candidate masks (N, H, W) bool of a generator, filtered as the config says; cached but for "weak"."""
@@ -198,9 +208,7 @@ class Scene:
         if variant == "g" and kind != "weak":
             raise ValueError('variant "g" has no proposal network: its proposals are "weak"; "gs" takes others')
         parsed = parse(expression, head)
-        prompt = parsed.text + self.config.prompt_suffix
-        tokens = token_positions(self.model.backbones.sd.tokenizer, prompt, parsed.span)
-        c = word_map(self.attend(prompt), tokens, self.size, self.config.normalise).cpu()
+        c, tokens = self.word_map(parsed)
         masks = self.proposals(kind, c)
         masks = masks[masks.flatten(1).any(1)]
         s_g = fusion.generative_score(c, masks)
