@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.cluster.vq import kmeans2
-from scipy.ndimage import binary_fill_holes, label
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, find_objects, label
 from skimage import graph
 from skimage.color import rgb2lab
 from skimage.filters import sobel
+from skimage.morphology import h_maxima
 from skimage.segmentation import felzenszwalb as _felzenszwalb
+from skimage.segmentation import watershed
 
 from .attention import AttentionMaps, resize
 
@@ -41,11 +43,12 @@ def otsu_choice(word: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     return p * (1 - p) * gap**2
 
 
-def felzenszwalb(image: np.ndarray, scale: float = 20, edge: float = 8.0, min_area: float = 0.003) -> torch.Tensor:
+def felzenszwalb(image: np.ndarray, scale: float = 5, edge: float = 9, min_area: float = 0.004) -> torch.Tensor:
     """Objects on a calm ground, from colour alone: Felzenszwalb's segments, merged so that objects come out whole.
 
     Segments whose common border is no edge in the image are joined; the largest one is then the ground, and every
-    connected region that is not ground is an object. Touching objects are also proposed one by one.
+    connected region that is not ground is an object. A region with a waist is also split there by a watershed, for
+    it may be two objects that touch. The numbers were chosen on ToyRef's training scenes.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -55,19 +58,25 @@ def felzenszwalb(image: np.ndarray, scale: float = 20, edge: float = 8.0, min_ar
     """
     lab = rgb2lab(image)
     edges = np.linalg.norm([sobel(lab[..., i]) for i in range(3)], axis=0)
-    segments = _felzenszwalb(image, scale=scale, sigma=0.5, min_size=max(4, image.shape[0] * image.shape[1] // 1600))
+    segments = _felzenszwalb(image, scale=scale, sigma=0.5, min_size=max(4, image.shape[0] * image.shape[1] // 2700))
     if segments.max() == 0:
         return _stack([], image.shape[:2])
     merged = graph.cut_threshold(segments, graph.rag_boundary(segments, edges), edge)
-    ground = merged == np.bincount(merged.ravel()).argmax()
-    regions, count = label(~ground)
+    objects = binary_fill_holes(merged != np.bincount(merged.ravel()).argmax())
+    regions, _ = label(objects)
     masks = []
-    for i in range(1, count + 1):
-        region = regions == i
-        parts = [(merged == s) & region for s in np.unique(merged[region])]
-        masks += [region, *(p for p in parts if len(parts) > 1)]
-    filled = [binary_fill_holes(m) for m in masks]
-    return _stack([m for m in filled if m.mean() >= min_area], image.shape[:2])
+    for number, box in enumerate(find_objects(regions), start=1):
+        region = regions[box] == number
+        if region.sum() < min_area * regions.size:
+            continue
+        depth = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+        pieces = watershed(-depth, label(h_maxima(depth, 2))[0], mask=region)
+        parts = [pieces == k for k in range(1, pieces.max() + 1)] if pieces.max() > 1 else []
+        for part in (region, *parts):
+            if part.sum() >= min_area * regions.size:
+                masks.append(np.zeros(regions.shape, bool))
+                masks[-1][box] = part
+    return _stack(masks, image.shape[:2])
 
 
 def self_attention(attention: AttentionMaps, size: tuple[int, int], clusters: int = 6, seed: int = 0) -> torch.Tensor:

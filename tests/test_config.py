@@ -1,0 +1,98 @@
+import dataclasses
+
+import pytest
+
+from refdiff_lite.config import PROPOSALS, VARIANTS, RefDiffConfig
+
+
+def test_default_is_the_papers():
+    paper = RefDiffConfig.paper()
+    assert paper == RefDiffConfig()
+    assert (paper.num_steps, paper.noise_step, paper.denoise_steps, paper.draws) == (20, 2, (2,), 1)
+    assert (paper.weight_g, paper.weight_d, paper.beta) == (0.1, 0.9, 0.3)
+    assert (paper.scores, paper.normalise, paper.noise, paper.guidance) == ("softmax", "mean", "random", 1.0)
+    assert (paper.thresholds, paper.weak_choice, paper.keep_largest, paper.min_area) == (19, "score", None, 0)
+    assert (paper.noun_in_crop, paper.noun_in_masked, paper.positional_bias) == (0.5, 0.5, "masked")
+
+
+def test_official_has_the_codes_constants():
+    official = RefDiffConfig.official()
+    assert (official.noise_step, official.denoise_steps) == (2, (1, 0))
+    assert (official.guidance, official.attention_guidance, official.scores) == (9.0, True, "logits")
+    assert (official.weight_g, official.weight_d, official.beta) == (0.05, 1.0, 0.3)
+    assert (official.keep_largest, official.min_area, official.prompt_suffix) == (10, 10_000, ", ")
+    assert (official.noun_in_crop, official.noun_in_masked) == (0.0, 0.5)
+    assert (official.positional_bias, official.axes, official.ramp) == ("crop", "horizontal", 2 / 3)
+
+
+@pytest.mark.parametrize("preset", [RefDiffConfig.paper, RefDiffConfig.official, RefDiffConfig.toy])
+def test_presets_take_changes_and_check_them(preset):
+    assert preset(seed=7) == preset().replace(seed=7)
+    assert preset(seed=7).seed == 7
+    with pytest.raises(TypeError, match="sead"):
+        preset(sead=7)
+    with pytest.raises(ValueError, match="beta"):
+        preset(beta=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_steps", 0),
+        ("num_steps", 1001),
+        ("noise_step", -1),
+        ("noise_step", 20),
+        ("denoise_steps", ()),
+        ("denoise_steps", (0, 20)),
+        ("denoise_steps", (-1,)),
+        ("noise", "none"),
+        ("draws", 0),
+        ("attention_guidance", True),  # without guidance there is nothing to guide with
+        ("scores", "sigmoid"),
+        ("normalise", "all"),
+        ("thresholds", 0),
+        ("weak_choice", "best"),
+        ("keep_largest", 0),
+        ("min_area", -1),
+        ("crop_resize", "pad"),
+        ("masked_side", "half"),
+        ("noun_in_crop", 1.1),
+        ("noun_in_masked", -0.1),
+        ("positional_bias", "all"),
+        ("ramp", 0),
+        ("ramp", 1.5),
+        ("axes", "vertical"),
+        ("beta", -0.1),
+    ],
+)
+def test_wrong_values_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=name):
+        RefDiffConfig(**{name: value})
+    with pytest.raises(ValueError, match=name):
+        RefDiffConfig().replace(**{name: value})
+
+
+def test_a_wrong_choice_is_answered_with_the_right_ones():
+    with pytest.raises(ValueError, match="softmax, logits"):
+        RefDiffConfig(scores="sigmoid")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_steps": 1, "noise_step": 0, "denoise_steps": (0,)}, {"ramp": 1}, {"beta": 0}, {"keep_largest": 1}]
+)
+def test_limits_themselves_are_allowed(changes):
+    assert RefDiffConfig(**changes).to_dict().items() >= changes.items()
+
+
+def test_frozen_hashable_and_back_from_a_dict():
+    config = RefDiffConfig.official()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 1
+    assert {config, RefDiffConfig.official()} == {config}
+    assert RefDiffConfig(**config.to_dict()) == config
+    assert list(config.to_dict()) == RefDiffConfig.names()
+
+
+def test_kinds_of_variants_and_proposals():
+    assert VARIANTS == ("g", "gs", "ds", "full")
+    assert set(PROPOSALS) == {"weak", "felzenszwalb", "self-attention", "sam", "oracle"}

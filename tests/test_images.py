@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from refdiff_lite.images import MAX_PIXELS, check_folder, load_image, save_mask, write_text, write_whole
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+def test_path_image_and_array_give_the_same_pixels(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for source in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(pixels), pixels):
+        np.testing.assert_array_equal(load_image(source), pixels)
+
+
+def test_grey_and_black_and_white(pixels):
+    grey = pixels[..., 0]
+    for source in (grey, Image.fromarray(grey)):
+        np.testing.assert_array_equal(load_image(source), np.repeat(grey[..., None], 3, 2))
+    binary = load_image(Image.fromarray(grey > 127))
+    assert set(np.unique(binary)) == {0, 255}
+
+
+def test_alpha_is_laid_on_white(tmp_path):
+    rgba = np.zeros((10, 12, 4), np.uint8)
+    rgba[:5] = (200, 0, 0, 255)  # opaque red above, transparent black below
+    rgba[5] = (0, 0, 0, 128)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    for source in (rgba, tmp_path / "a.png"):
+        out = load_image(source)
+        assert out.shape == (10, 12, 3)
+        assert (out[:5] == (200, 0, 0)).all()
+        assert np.allclose(out[5], 127, atol=1)
+        assert (out[6:] == 255).all()
+
+
+def test_palette_with_a_transparent_colour(tmp_path):
+    image = Image.new("P", (12, 10), 1)
+    image.putpalette([0, 0, 0, 0, 0, 255] + [0] * 750)
+    image.paste(0, (0, 0, 12, 5))
+    image.save(tmp_path / "a.png", transparency=0)
+    out = load_image(tmp_path / "a.png")
+    assert (out[:5] == 255).all()
+    assert (out[5:] == (0, 0, 255)).all()
+
+
+def test_grey_with_alpha():
+    out = load_image(Image.merge("LA", [Image.new("L", (9, 9), 10), Image.new("L", (9, 9), 0)]))
+    assert (out == 255).all()
+
+
+def test_16_bit_grey(tmp_path):
+    grey = np.linspace(0, 65535, 200).reshape(10, 20).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    out = load_image(tmp_path / "a.png")
+    assert out.dtype == np.uint8
+    np.testing.assert_allclose(out[..., 0], grey / 65535 * 255, atol=1)
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_exif_rotation(tmp_path, orientation):
+    upright = np.zeros((40, 24, 3), np.uint8)
+    upright[:20, :12] = 255  # a white quarter, above on the left
+    turns = {3: 2, 6: 1, 8: 3}[orientation]  # how the camera was held
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.rot90(upright, turns)).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    out = load_image(tmp_path / "a.jpg")
+    assert out.shape == upright.shape
+    assert np.abs(out.astype(int) - upright).mean() < 5
+
+
+def test_cmyk_jpeg(tmp_path):
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg")
+    assert np.allclose(load_image(tmp_path / "a.jpg"), (255, 0, 0), atol=5)
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(FileNotFoundError, match="no image file at"):
+            load_image(path)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tiff"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_truncated_file(tmp_path, pixels, kind, share):
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(pixels).resize((200, 200)).save(path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ValueError, match=r"damaged or cut short|not an image") as error:
+        load_image(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"hello, I am no image\n", b""])
+def test_text_named_png(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match="not an image that Pillow can read"):
+        load_image(tmp_path / "a.png")
+
+
+def test_too_small_and_just_large_enough():
+    for size in ((1, 1), (7, 100), (100, 7)):
+        with pytest.raises(ValueError, match=f"{size[0]}×{size[1]} pixels; at least 8×8"):
+            load_image(Image.new("RGB", size))
+    assert load_image(Image.new("RGB", (8, 8))).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("side", [7_100, 14_000])  # above our limit; above Pillow's as well
+def test_too_many_pixels(tmp_path, side):
+    assert side**2 > MAX_PIXELS
+    Image.new("1", (side, side)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"shrink it below 50"):
+        load_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((9, 9, 3)),
+        np.zeros((9, 9, 3), bool),
+        np.zeros((9, 9, 3), np.int64),
+        np.zeros((9, 9, 2), np.uint8),
+        np.zeros((3, 9, 9), np.uint8),
+        np.zeros((1, 9, 9, 3), np.uint8),
+        np.zeros(9, np.uint8),
+    ],
+)
+def test_arrays_of_another_shape_or_type(array):
+    with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8"):
+        load_image(array)
+
+
+def test_check_folder(tmp_path):
+    assert check_folder(tmp_path / "a" / "b").is_dir()
+    assert not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match="cannot write to the folder"):
+            check_folder(folder)
+
+
+def test_write_whole_replaces_or_leaves_everything_as_it_was(tmp_path):
+    path = tmp_path / "a.txt"
+
+    def fail(partial):
+        partial.write_text("half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_whole(path, fail)
+    assert not list(tmp_path.iterdir())
+    write_text(path, "é")
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_whole(path, fail)
+    assert path.read_bytes() == "é".encode()
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_whole_keeps_the_suffix_and_hides_the_partial_file(tmp_path):
+    seen = []
+    write_whole(tmp_path / "a.png", lambda p: (seen.append(p), p.touch()))
+    assert seen[0].parent == tmp_path
+    assert seen[0].suffix == ".png"
+    assert seen[0] != tmp_path / "a.png"
+
+
+def test_saved_mask(tmp_path):
+    mask = np.random.default_rng(0).random((20, 30)) > 0.5
+    save_mask(mask, tmp_path / "m.png")
+    image = Image.open(tmp_path / "m.png")
+    assert image.mode == "L"
+    np.testing.assert_array_equal(np.array(image), mask * np.uint8(255))
