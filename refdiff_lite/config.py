@@ -83,7 +83,7 @@ class RefDiffConfig:
             if choices and all(isinstance(c, str) for c in choices) and getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
         checks = {
-            "num_steps": 1 <= self.num_steps <= 1000,
+            "num_steps": 1 <= self.num_steps < 1000,
             "noise_step": 0 <= self.noise_step < self.num_steps,
             "denoise_steps": bool(self.denoise_steps) and all(0 <= s < self.num_steps for s in self.denoise_steps),
             "draws": self.draws >= 1,

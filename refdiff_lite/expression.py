@@ -6,9 +6,10 @@ that opens a modifier ("the small cat | on the left"). It can be corrected: ``se
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
+
+import regex as re  # knows letters and their marks in every script
 
 CUES = {
     **dict.fromkeys(("left", "leftmost"), "left"),
@@ -25,7 +26,7 @@ _OPENERS = frozenset(
 _NOT_NOUNS = frozenset(
     "a an the this these those one two three four five other another first second third last middle center far "
     "small large big little tall short long tiny huge old young new red orange yellow green blue purple pink brown "
-    "black white grey gray dark light".split()
+    "black white grey gray dark".split()
 ) | frozenset(CUES)
 _MAX = 1000
 
@@ -48,7 +49,7 @@ class Expression:
 
 
 def _words(text: str) -> list[re.Match[str]]:
-    return list(re.finditer(r"[^\W_]+(?:['’-][^\W_]+)*", text))
+    return list(re.finditer(r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:['’-][\p{L}\p{M}\p{N}]+)*", text))
 
 
 def _head(words: list[re.Match[str]]) -> re.Match[str]:
@@ -62,7 +63,9 @@ def _head(words: list[re.Match[str]]) -> re.Match[str]:
         if nouns:
             return nouns[-1]
         phrase = []
-    # "the orange", "left one", "in": no noun that we know; a colour may be a fruit.
+    # No noun that we know: "the one in the middle", "the orange" (a colour may be a fruit), "on the left".
+    if ones := [w for w in words if w.group().lower() == "one"]:
+        return ones[0]
     rest = [w for w in words if w.group().lower() not in _OPENERS | CUES.keys() | {"a", "an", "the"}]
     return (rest or words)[-1]
 

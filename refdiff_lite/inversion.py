@@ -89,6 +89,6 @@ def denoise(
     """
     times = ddim_timesteps(scheduler, num_steps)[:start]
     path = [x]
-    for t, to in tqdm(list(zip(times[::-1], [*times[:-1][::-1], -1], strict=True)), "denoising", disable=not progress):
+    for t, to in tqdm(list(zip(times[::-1], [*times[:-1][::-1], -1], strict=False)), "denoising", disable=not progress):
         path.append(ddim_step(scheduler, path[-1], denoiser(path[-1], t), t, to))
     return path

@@ -115,7 +115,7 @@ def keep(masks: torch.Tensor, largest: int | None, min_area: int) -> torch.Tenso
     """Drop empty masks and those under ``min_area`` pixels after keeping the ``largest`` ones, in order of area."""
     areas = masks.flatten(1).sum(1)
     order = areas.argsort(descending=True, stable=True)[:largest]
-    return masks[order[areas[order] > max(0, min_area)]]
+    return masks[order[areas[order] >= max(1, min_area)]]
 
 
 def _stack(masks: list[np.ndarray], size: tuple[int, ...]) -> torch.Tensor:

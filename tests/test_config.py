@@ -39,7 +39,7 @@ def test_presets_take_changes_and_check_them(preset):
     ("name", "value"),
     [
         ("num_steps", 0),
-        ("num_steps", 1001),
+        ("num_steps", 1000),
         ("noise_step", -1),
         ("noise_step", 20),
         ("denoise_steps", ()),

@@ -44,6 +44,9 @@ TABLE = [
     ("the t-shirt on the left", "t-shirt", ("left",)),
     # no noun that the rule knows
     ("left one", "one", ("left",)),
+    ("the one in the middle", "one", ()),
+    ("traffic light on the left", "light", ("left",)),
+    ("बिल्ली", "बिल्ली", ()),
     ("red", "red", ()),
     ("the orange", "orange", ()),
     ("the small orange on the left", "orange", ("left",)),

@@ -41,6 +41,13 @@ def test_timesteps_at_which_the_noise_is_predicted(scheduler):
     assert seen == times[2::-1]
 
 
+def test_the_clean_end_is_the_schedulers(scheduler, noise):
+    clean = DDIMScheduler.from_config(scheduler.config, set_alpha_to_one=True)
+    x0, n = noise(1, 4, 6, 8), noise(1, 4, 6, 8)
+    x = clean.add_noise(x0, n, torch.tensor([101]))
+    torch.testing.assert_close(denoise(clean, lambda x, t: n, x, 20, start=3)[-1], x0, atol=1e-4, rtol=0)
+
+
 def test_zero_steps_are_no_steps(scheduler):
     x0 = torch.ones(1, 4, 2, 2)
     assert invert(scheduler, lambda x, t: x, x0, 20, until=0) == [x0]

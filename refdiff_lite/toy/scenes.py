@@ -32,7 +32,6 @@ HELD_OUT = frozenset(
         ("horse", "pink"),
         ("star", "purple"),
         ("fish", "red"),
-        ("house", "yellow"),
         ("cup", "green"),
         ("boat", "pink"),
     }
@@ -196,7 +195,9 @@ def make_scene(split: str, index: int, side: int = SIDE) -> ToyScene:
         pair = sorted(HELD_OUT)[rng.integers(len(HELD_OUT))]
         kinds = [*[k for k in kinds if k[:2] != pair][: n - 1], (*pair, kinds[-1][2])]
     things: list[Thing] = []
-    for category, tint, size in sorted(kinds, key=lambda k: -k[2]):  # big ones first: easier to place
+    for category, tint, size in sorted(
+        kinds, key=lambda k: (k[:2] not in HELD_OUT, -k[2])
+    ):  # big ones first: easier to place
         size = float(rng.uniform(0.35, 0.95)) if closeup else size
         if (at := _place(rng, size, things)) is None:
             continue

@@ -111,7 +111,7 @@ def train_clip(
         CLIPTokenizer.from_pretrained(tokenizer_dir) if tokenizer_dir.exists() else save_tokenizer(tokenizer_dir)
     )
     clip = make_clip(len(tokenizer))
-    held = len(near) // 40  # the last close-ups are only looked at, for the log
+    held = max(1, len(near) // 40)  # the last close-ups are only looked at, for the log
     nouns = tokens(tokenizer, [Phrase(c).text(np.random.default_rng(0), "a") for c in categories()])
 
     def loss(generator: torch.Generator, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:

@@ -91,7 +91,7 @@ def train_unet(
     images, things = load_scenes(work / "scenes", "train", scenes)
     latents = encode_all(vae, images, work / f"latents-{scenes}.pt")
     scheduler, unet = make_scheduler(), make_unet(text.config.hidden_size)
-    held = len(latents) // 100  # the last ones are only looked at, for the log
+    held = max(1, len(latents) // 100)  # the last ones are only looked at, for the log
 
     @torch.no_grad()
     def encode(texts: list[str]) -> torch.Tensor:

@@ -96,7 +96,7 @@ def train(
                 average[k].copy_(state["average"][k])
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
-    end = min(steps, stop_at or steps)
+    end = steps if stop_at is None else min(steps, stop_at)
     means: dict[str, float] = {}
 
     def swap() -> None:
