@@ -13,6 +13,7 @@ help: ## show this list
 install: .venv/installed ## make .venv with the package (editable) and all that it needs
 
 .venv/installed: pyproject.toml
+	@echo "setting up .venv: some minutes, about 6 GB"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@
