@@ -17,6 +17,8 @@ from .training import load_scenes, to_tensor, train
 BATCH = 32
 EMPTY = 0.1
 """Share of captions replaced by the empty one, so that classifier-free guidance works."""
+SINGLE = 0.4
+"""Share of captions that name a single thing of the scene, as the prompt of a referring expression does."""
 
 
 def make_unet(text_width: int = 128) -> UNet2DConditionModel:
@@ -105,7 +107,11 @@ def train_unet(
 
     def loss(generator: torch.Generator, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         rows = rng.integers(0, len(latents) - held, BATCH)
-        texts = ["" if rng.uniform() < EMPTY else caption(things[i], rng) for i in rows]
+        texts = []
+        for i in rows:
+            kind = rng.uniform()
+            some = things[i] if kind > EMPTY + SINGLE else (things[i][rng.integers(len(things[i]))],)
+            texts.append("" if kind < EMPTY else caption(some, rng))
         # Two thirds of the steps where the caption matters most: below, pixels tell; above, all is noise.
         middle = torch.rand(BATCH, generator=generator) < 0.6
         t = torch.where(
