@@ -129,7 +129,17 @@ class RefDiffConfig:
     @classmethod
     def toy(cls, **changes: Any) -> RefDiffConfig:
         """The paper's method with constants chosen on ToyRef val for the bundled networks (``make tune``)."""
-        values: dict[str, Any] = dict(weak_choice="otsu", masked_side="full", positional_bias="both")
+        values: dict[str, Any] = dict(
+            weak_choice="otsu",
+            masked_side="full",
+            layers=r"up_blocks\.1\.attentions\.0",
+            noise_step=1,
+            denoise_steps=(1,),
+            noun_in_crop=0.75,
+            noun_in_masked=0.0,
+            weight_g=0.05,
+            weight_d=0.95,
+        )
         return cls(**values | changes)
 
     def replace(self, **changes: Any) -> RefDiffConfig:

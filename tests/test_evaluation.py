@@ -30,8 +30,9 @@ def test_bundled_networks_localise(tmp_path):
         RefDiff.from_preset("toy"), load_toyref("val", "noun", 40), ["gs", "ds", "full"], "oracle", tmp_path
     )
     found = {v: s["noun"]["accuracy"] for v, s in summary["variants"].items()}
-    assert found["gs"] >= 0.7, found
-    assert found["ds"] >= 0.8, found
+    # README's numbers less their intervals; raise them with better weights.
+    assert found["gs"] >= summary["chance"] + 0.08, found
+    assert found["ds"] >= 0.9, found
     assert found["full"] >= max(found["gs"], found["ds"]) - 0.05, found
     assert summary["chance"] < 0.45
     assert all(f"| {v} |" in table(summary) for v in found)
