@@ -36,7 +36,7 @@ def test_a_photo_runs_and_the_limits_are_said(tmp_path, name):
     assert Image.open(tmp_path / "out" / "mask.png").size == Image.open(tmp_path / "photo.png").size
 
 
-@pytest.mark.parametrize("expression", ["猫", "😀😀 cat 😀", "$x^2$ \\frac{a}{b} <b>cat</b>", "on the left"])
+@pytest.mark.parametrize("expression", ["猫", "😀😀 cat 😀", "the $x^2$ <b>cat", "on the left"])
 def test_odd_expressions_work(tmp_path, expression):
     found = run.invoke(app, ["segment", str(IMAGE), expression, "--out", str(tmp_path)])
     assert found.exit_code == 0, found.output

@@ -48,7 +48,7 @@ print(all(s.path.is_file() for split in SPLITS for s in load_toyref(split, limit
 
 
 @pytest.mark.slow
-def test_a_wheel_brings_its_data(tmp_path):
+def test_a_wheel_brings_its_data_and_segments(tmp_path):
     """Built, installed and read from elsewhere, so that nothing of the clone is seen."""
     wheels, target, elsewhere = tmp_path / "wheels", tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -71,3 +71,6 @@ def test_a_wheel_brings_its_data(tmp_path):
         for root in (Path(folder), ROOT / "data")
     )
     assert installed == ours
+    image = target / "refdiff_lite" / "_data" / "toyref" / "test" / "images" / "030000.jpg"
+    python("-m", "refdiff_lite.cli", "segment", str(image), "the car on the right", cwd=elsewhere, env=environment)
+    assert (elsewhere / "out" / "mask.png").is_file()

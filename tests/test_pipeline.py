@@ -1,8 +1,12 @@
 """The stages together, on the bundled networks."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from pycocotools import mask as coco_mask
 
 from refdiff_lite import RefDiff, RefDiffConfig
@@ -136,10 +140,10 @@ def test_oracle_needs_masks_of_the_image(nets, sample):
         RefDiff(nets).set_image(sample.path, oracle=np.zeros((2, 5, 5), bool))
 
 
-def test_v_prediction_is_refused(nets, monkeypatch):
-    monkeypatch.setitem(nets.sd.scheduler._internal_dict, "prediction_type", "v_prediction")
+def test_v_prediction_is_refused(nets):
+    sd = SimpleNamespace(scheduler=DDIMScheduler(prediction_type="v_prediction"))
     with pytest.raises(ValueError, match="v_prediction"):
-        RefDiff(nets)
+        RefDiff(replace(nets, sd=sd))
 
 
 def test_text_towers_of_the_bundled_networks_agree(nets):
