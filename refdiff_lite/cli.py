@@ -6,14 +6,17 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .config import PROPOSALS, VARIANTS, RefDiffConfig
+
+if TYPE_CHECKING:
+    import numpy as np
 
 app = typer.Typer(
     help="Which pixels does a phrase mean? Ref-Diff, to learn from and to debug.",
@@ -98,19 +101,23 @@ def segment(
         typer.secho(f"note: {model.backbones.note}", fg="yellow")
 
 
-def _oracle_masks(instances: Path, image: Path):  # type: ignore[no-untyped-def]
-    """All masks of an image, looked up by file name in a COCO file."""
+def _oracle_masks(instances: Path, image: Path) -> np.ndarray:
+    """(N, H, W) bool masks of an image, looked up by its file name in a COCO file."""
     import numpy as np
-    from pycocotools import mask as coco_mask
+    from pycocotools.coco import COCO
 
     if not instances.is_file():
         raise FileNotFoundError(f"no file at {instances}")
-    data = json.loads(instances.read_text())
-    ids = [i["id"] for i in data["images"] if i["file_name"] == image.name]
-    found = [a["segmentation"] for a in data["annotations"] if a["image_id"] in ids]
-    if not found:
+    try:
+        with redirect_stdout(None):  # COCO prints its progress
+            coco = COCO(str(instances))
+        ids = [i for i, entry in coco.imgs.items() if entry["file_name"] == image.name]
+        masks = [coco.annToMask(a) > 0 for i in ids for a in coco.imgToAnns[i]]
+    except (KeyError, TypeError, AssertionError) as error:
+        raise ValueError(f"{instances} is not a COCO instances file ({type(error).__name__}: {error})") from error
+    if not masks:
         raise ValueError(f"{instances} has no masks for {image.name}")
-    return np.stack([coco_mask.decode(rle) > 0 for rle in found])
+    return np.stack(masks)
 
 
 @app.command()

@@ -105,3 +105,22 @@ def test_a_head_behind_the_text_encoders_window_is_one_line(tmp_path):
     assert found.exit_code == 2
     assert "shorten the expression" in found.output
     assert not list(tmp_path.iterdir())
+
+
+def test_oracle_masks_come_from_a_coco_file(tmp_path):
+    command = ["segment", str(IMAGE), "the car on the right", "--proposals", "oracle", "--out", str(tmp_path)]
+    found = run.invoke(app, [*command, "--oracle", str(data_dir() / "toyref" / "test" / "instances.json")])
+    assert found.exit_code == 0, found.output
+    assert "2 oracle proposals" in found.output
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("[1]", "not a COCO"), ("{", "Expecting"), ('{"images": []}', "no masks")]
+)
+def test_a_file_without_coco_masks_is_one_line(tmp_path, content, said):
+    (tmp_path / "x.json").write_text(content)
+    found = run.invoke(
+        app, ["segment", str(IMAGE), "cat", "--proposals", "oracle", "--oracle", str(tmp_path / "x.json")]
+    )
+    assert found.exit_code == 2
+    assert said in found.output

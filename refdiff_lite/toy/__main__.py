@@ -21,7 +21,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Where the networks go; default: the bundled ones.")] = None,
     vae_steps: int = 2_400,
     clip_steps: int = 1_200,
-    unet_steps: int = 3_000,
+    unet_steps: int = 2_700,
     scenes: Annotated[int, typer.Option(help="Training scenes.")] = 20_000,
     closeups: Annotated[int, typer.Option(help="Training close-ups.")] = 40_000,
 ) -> None:

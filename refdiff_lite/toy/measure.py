@@ -7,6 +7,7 @@ whether CLIP recognises what the UNet paints, and how well DDIM inversion comes 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -115,9 +116,9 @@ def main(
     few = scenes[: max(4, limit // 5)]
     report: dict[str, dict] = {}
 
-    def note(name: str, values: list, images: list[int] | None = None, statistic=np.mean) -> None:  # type: ignore[no-untyped-def]
+    def note(name: str, values: list, images: list[int] | None = None, statistic: Callable = np.mean) -> None:
         rows = np.asarray(values, float)
-        low, high = bootstrap(rows, images or range(len(rows)), statistic)  # type: ignore[arg-type]
+        low, high = bootstrap(values, images or range(len(values)), statistic)
         report[name] = {
             "value": round(float(statistic(rows)), 4),
             "low": round(low, 4),

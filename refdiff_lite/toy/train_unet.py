@@ -83,7 +83,7 @@ def train_unet(
     text: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     *,
-    steps: int = 3_000,
+    steps: int = 2_700,
     scenes: int = 20_000,
     stop_at: int | None = None,
     lr: float = 1.5e-3,

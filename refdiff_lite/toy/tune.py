@@ -1,6 +1,6 @@
 """Choose the toy preset's constants on ToyRef val: ``python -m refdiff_lite.toy.tune`` (``make tune``).
 
-Layers and noise level are chosen by GS accuracy on nouns, then the weights of the full score by accuracy over all
+Scores, layers and noise level are chosen by GS accuracy plus G's mIoU (Otsu's choice) on nouns, then the weights of the full score by accuracy over all
 styles, both with true masks as proposals. Test is never looked at. ``RefDiffConfig.toy()`` holds the outcome.
 """
 
@@ -29,7 +29,6 @@ from ..pipeline import RefDiff
 from ..proposals import otsu_choice, weak
 
 STEPS = (1, 2, 4)
-DRAWS = (1,)
 BIASES = ("none", "masked", "crop", "both")
 ALPHAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 """alpha = 0 is measured but never chosen: full would be ds."""
@@ -49,12 +48,11 @@ def _subset(maps: AttentionMaps, names: list[str]) -> AttentionMaps:
 
 
 def generative_rows(model: RefDiff, samples: list[Sample]) -> list[dict[str, Any]]:
-    """For every noun of val: was GS right, and the IoU of G by both rules, per (scores, step, draws, layers)."""
-
+    """For every noun of val: was GS right, and the IoU of G by both rules, per (scores, step, layers)."""
     rows = []
-    settings = list(itertools.product(("softmax", "logits"), STEPS, DRAWS))
-    for scores, step, draws in tqdm(settings, "layers and noise", mininterval=5):
-        config = RefDiffConfig.toy(scores=scores, layers="", noise_step=step, denoise_steps=(step,), draws=draws)
+    settings = list(itertools.product(("softmax", "logits"), STEPS))
+    for scores, step in tqdm(settings, "layers and noise", mininterval=5):
+        config = RefDiffConfig.toy(scores=scores, layers="", noise_step=step, denoise_steps=(step,))
         for sample in samples:
             scene = RefDiff(model.backbones, config).set_image(sample.path, oracle=sample.masks)
             truth = torch.from_numpy(sample.masks)
@@ -68,9 +66,9 @@ def generative_rows(model: RefDiff, samples: list[Sample]) -> list[dict[str, Any
                     s_g, masks = fusion.generative_score(c, truth), weak(c)
                     fits = _ious(masks, truth[record.target])
                     rows.append({
-                        "name": f"{scores}, step {step}, {draws} draws, {name}",
+                        "name": f"{scores}, step {step}, {name}",
                         "settings": {"scores": scores, "layers": pattern, "noise_step": step,
-                                     "denoise_steps": (step,), "draws": draws},
+                                     "denoise_steps": (step,)},
                         "hit": int(s_g.argmax()) == record.target, "best": float(fits.max()),
                         "score": float(fits[fusion.generative_score(c, masks).argmax()]),
                         "otsu": float(fits[otsu_choice(c, masks).argmax()]),
@@ -127,6 +125,7 @@ def main(
     """Sweep on val and write what was best."""
     model = RefDiff(load("toy"))
     cells: dict[str, dict] = {}
+    samples = load_toyref("val", None, limit)
     for row in generative_rows(model, load_toyref("val", "noun", limit)):
         cell = cells.setdefault(row["name"], {"settings": row["settings"], "rows": []})
         cell["rows"].append([row["hit"], row["score"], row["otsu"], row["best"]])
@@ -136,7 +135,7 @@ def main(
     ranked = sorted(cells.items(), key=lambda kv: -(kv[1]["gs_accuracy"] + kv[1]["g_miou_otsu"]))
     settings = ranked[0][1]["settings"]
     config = RefDiffConfig.toy(**settings)
-    rows = ranking_rows(model, load_toyref("val", None, limit), config)
+    rows = ranking_rows(model, samples, config)
     sweep = {
         choice: accuracy(rows, *choice) for choice in itertools.product(BIASES, ALPHAS, BETAS, NOUN_SHARES, NOUN_SHARES)
     }
@@ -150,7 +149,7 @@ def main(
     along |= {f"beta {b}": sweep[(bias, alpha, b, noun_crop, noun_masked)] for b in BETAS}
     along |= {f"bias {b}": sweep[(b, alpha, beta, noun_crop, noun_masked)] for b in BIASES}
     report = {
-        "images": limit or 160,
+        "images": len(samples),
         "chosen": chosen,
         "full": sweep[choice],
         "along": along,
