@@ -20,6 +20,8 @@ SIDE = 128
 """Side of a scene in pixels."""
 TINTS = {"red": 0.99, "yellow": 0.14, "green": 0.34, "blue": 0.60, "purple": 0.77, "pink": 0.91}
 """Colour word -> hue in [0, 1). "orange" is left to the fruit."""
+TINTED = 0.2
+"""Share of things in a colour that is not their own (of two that differ by tint alone, one always is)."""
 SMALL, LARGE = 0.28, 0.36
 """Objects up to SMALL (a share of the side) are called "small", from LARGE on "large"."""
 SPLIT_SEEDS = {"train": 1, "val": 2, "test": 3, "unseen": 4, "closeup": 5}
@@ -160,8 +162,9 @@ def _kinds(rng: np.random.Generator, n: int) -> list[tuple[str, str | None, floa
     """(category, tint, size) of n things; in half of the scenes two are of one category."""
 
     def kind(category: str) -> tuple[str, str | None, float]:
-        tint = str(rng.choice(allowed_tints(category))) if rng.uniform() < 0.5 else None
-        tint = None if (category, tint) in HELD_OUT else tint
+        u = rng.uniform()  # a tint is drawn more often than used, so that TINTED changes colours and no layout
+        tint = str(rng.choice(allowed_tints(category))) if u < 0.5 else None
+        tint = None if u >= TINTED or (category, tint) in HELD_OUT else tint
         return category, tint, float(rng.uniform(0.22, 0.42))
 
     kinds = [kind(str(c)) for c in rng.choice(categories(), n, replace=False)]
