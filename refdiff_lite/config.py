@@ -44,6 +44,8 @@ class RefDiffConfig:
     """Regular expression over names of cross-attention modules; None leaves the choice to the networks' preset."""
     normalise: Literal["mean", "each"] = "mean"
     """Min-max once on the mean map (paper), or on every layer's map before the mean (official)."""
+    propagate: int = 0
+    """How often the word's map flows along self-attention before it is used (a variant of ours)."""
     prompt_suffix: str = ""
     """Text put behind the expression in the prompt. Official: ", "."""
 
@@ -87,6 +89,7 @@ class RefDiffConfig:
             "noise_step": 0 <= self.noise_step < self.num_steps,
             "denoise_steps": bool(self.denoise_steps) and all(0 <= s < self.num_steps for s in self.denoise_steps),
             "draws": self.draws >= 1,
+            "propagate": self.propagate >= 0,
             "thresholds": self.thresholds >= 1,
             "keep_largest": self.keep_largest is None or self.keep_largest >= 1,
             "min_area": self.min_area >= 0,

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from . import fusion, ranking
 from . import proposals as generators
-from .attention import AttentionMaps, record_attention, word_map
+from .attention import AttentionMaps, propagate, record_attention, resize, word_map
 from .backbones import Backbones, default_config, load
 from .compat import versions
 from .config import PROPOSALS, VARIANTS, ProposalKind, RefDiffConfig, Variant
@@ -131,7 +131,10 @@ class Scene:
         if key not in self._word_maps:
             prompt = expression.text + self.config.prompt_suffix
             tokens = token_positions(self.model.backbones.sd.tokenizer, prompt, expression.span)
-            self._word_maps[key] = word_map(self.attend(prompt), tokens, self.size, self.config.normalise).cpu(), tokens
+            c = word_map(self.attend(prompt), tokens, self.size, self.config.normalise)
+            if self.config.propagate:
+                c = resize(propagate(c, self.attend(prompt, "self"), self.config.propagate), self.size)
+            self._word_maps[key] = c.cpu(), tokens
         return self._word_maps[key]
 
     def proposals(self, kind: ProposalKind, word: torch.Tensor | None = None) -> torch.Tensor:

@@ -26,6 +26,7 @@ from ..metrics import bootstrap
 from ..pipeline import RefDiff
 from .phrases import caption
 from .scenes import SIDE, ToyScene, categories, make_scene
+from .train_clip import crop_hits
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -37,22 +38,6 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 def vae_psnr(nets: Backbones, scenes: list[ToyScene]) -> list[float]:
     """PSNR of every scene after the VAE's way there and back."""
     return [psnr(s.image, decode(nets.sd.vae, encode(nets.sd.vae, s.image, (SIDE, SIDE)))) for s in scenes]
-
-
-@torch.no_grad()
-def clip_hits(nets: Backbones, scenes: list[ToyScene]) -> list[tuple[int, bool]]:
-    """(image, right?) for every true crop: the right kind among all 45, the tint being given in every phrase."""
-    found = []
-    for number, scene in enumerate(scenes):
-        pixels = torch.from_numpy(scene.image).permute(2, 0, 1).float().to(nets.device) / 255
-        masks = torch.from_numpy(scene.masks).to(nets.device)
-        images = ranking.crops(pixels, masks, nets.clip.visual.image_size[0], "square", 1)
-        features = ranking.encode_images(nets.clip, images, nets.clip_mean, nets.clip_std)
-        for thing, feature in zip(scene.things, features, strict=True):
-            texts = [f"a {thing.tint or ''} {c}".replace("  ", " ") for c in categories()]
-            text = nets.clip.encode_text(nets.clip_tokenizer(texts).to(nets.device), normalize=True)
-            found.append((number, categories()[int((text @ feature).argmax())] == thing.category))
-    return found
 
 
 @torch.no_grad()
@@ -128,7 +113,7 @@ def main(
         typer.echo(f"{name:44} {report[name]['value']:8.3f}  ({low:.3f} – {high:.3f}, n = {len(rows)})")
 
     note("VAE reconstruction, PSNR dB", vae_psnr(nets, scenes))
-    hits = clip_hits(nets, scenes)
+    hits = crop_hits(nets.clip, nets.clip_tokenizer, scenes)
     note("CLIP, kind of a true crop among 45", [h for _, h in hits], [i for i, _ in hits])
     for t in (100, 300, 500, 700, 900):
         note(f"UNet, gain of the right caption at t = {t}", caption_gains(model, scenes, t),

@@ -1,12 +1,14 @@
 """Train the toy CLIP: a small ViT and text tower of open_clip, contrastively, on images and captions.
 
 Half of every batch are close-ups of one thing (what a crop of a proposal looks like), half whole scenes.
+Half of the close-ups are blurred to the sharpness of a small thing enlarged, as crops of a scene are.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from .. import ranking
 from .phrases import Phrase, caption
-from .scenes import categories
+from .scenes import TINTS, ToyScene, categories, make_scene
 from .tokenizer import CONTEXT, save_tokenizer
 from .training import load_scenes, to_tensor, train
 
@@ -93,6 +96,27 @@ def text_encoder(clip: open_clip.CLIP, tokenizer: CLIPTokenizer) -> CLIPTextMode
     return model
 
 
+@torch.no_grad()
+def crop_hits(
+    clip: open_clip.CLIP, tokenize: Callable[[list[str]], torch.Tensor], scenes: list[ToyScene]
+) -> list[tuple[int, bool]]:
+    """(scene, right?) for every true crop: the right kind among all 45, the tint being given in every phrase."""
+    found, device = [], clip.logit_scale.device
+    mean, std = torch.tensor(MEAN).to(device), torch.tensor(STD).to(device)
+    phrases = {
+        tint: [Phrase(c, tint=tint).text(np.random.default_rng(0), "a") for c in categories()]
+        for tint in (None, *TINTS)
+    }
+    text = {tint: clip.encode_text(tokenize(p).to(device), normalize=True) for tint, p in phrases.items()}
+    for number, scene in enumerate(scenes):
+        pixels = torch.from_numpy(scene.image).permute(2, 0, 1).float().to(device) / 255
+        images = ranking.crops(pixels, torch.from_numpy(scene.masks).to(device), SIDE, "square", 1)
+        features = ranking.encode_images(clip, images, mean, std)
+        for thing, feature in zip(scene.things, features, strict=True):
+            found.append((number, categories()[int((text[thing.tint] @ feature).argmax())] == thing.category))
+    return found
+
+
 def train_clip(
     work: Path,
     *,
@@ -111,13 +135,15 @@ def train_clip(
         CLIPTokenizer.from_pretrained(tokenizer_dir) if tokenizer_dir.exists() else save_tokenizer(tokenizer_dir)
     )
     clip = make_clip(len(tokenizer))
-    held = max(1, len(near) // 40)  # the last close-ups are only looked at, for the log
-    nouns = tokens(tokenizer, [Phrase(c).text(np.random.default_rng(0), "a") for c in categories()])
+    looked_at = [make_scene("val", i) for i in range(40)]  # for the log alone
 
     def loss(generator: torch.Generator, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        a, b = rng.integers(0, len(near) - held, BATCH // 2), rng.integers(0, len(far), BATCH // 2)
+        a, b = rng.integers(0, len(near), BATCH // 2), rng.integers(0, len(far), BATCH // 2)
         small = torch.nn.functional.avg_pool2d(to_tensor(far[np.sort(b)]), 2)
-        images = torch.cat([to_tensor(near[np.sort(a)]), small])
+        sharp = to_tensor(near[np.sort(a)])
+        blurred = torch.nn.functional.avg_pool2d(sharp[::2], 2)
+        sharp[::2] = torch.nn.functional.interpolate(blurred, size=SIDE, mode="bicubic")
+        images = torch.cat([sharp, small])
         texts = [caption(near_things[i], rng) for i in np.sort(a)] + [
             caption(far_things[i], rng, 0.8) for i in np.sort(b)
         ]
@@ -130,12 +156,9 @@ def train_clip(
         value = (cross(logits, target) + cross(logits.T, target)) / 2
         return value, {"top1": (logits.argmax(1) == torch.arange(BATCH)).float().mean().item()}
 
-    @torch.no_grad()
     def report(model: torch.nn.Module) -> dict[str, float]:
-        image = clip.encode_image(to_tensor(near[-held:]), normalize=True)
-        found = (image @ clip.encode_text(nouns, normalize=True).T).argmax(1)
-        truth = torch.tensor([categories().index(t[0].category) for t in near_things[-held:]])
-        return {"closeup_accuracy": (found == truth).float().mean().item()}
+        hits = crop_hits(clip, lambda texts: tokens(tokenizer, texts), looked_at)
+        return {"crop_accuracy": float(np.mean([hit for _, hit in hits]))}
 
     for _ in train(
         clip, loss, work / "clip", steps=steps, lr=lr, stop_at=stop_at, every=250, weight_decay=0.05, report=report
