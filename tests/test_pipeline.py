@@ -144,12 +144,3 @@ def test_v_prediction_is_refused(nets):
     sd = SimpleNamespace(scheduler=DDIMScheduler(prediction_type="v_prediction"))
     with pytest.raises(ValueError, match="v_prediction"):
         RefDiff(replace(nets, sd=sd))
-
-
-def test_text_towers_of_the_bundled_networks_agree(nets):
-    """Stable Diffusion's text encoder is CLIP's own text tower, as in SD 1.5."""
-    model = RefDiff(nets)
-    hidden = model.encode_prompt(["the blue cat"])
-    ids = nets.clip_tokenizer(["the blue cat"])
-    feature = hidden[0, ids[0].argmax()] @ nets.clip.text_projection
-    torch.testing.assert_close(feature, nets.clip.encode_text(ids)[0], atol=2e-3, rtol=1e-2)

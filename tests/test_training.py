@@ -193,6 +193,27 @@ def test_latents_are_kept_unscaled(tmp_path, vae):
     assert [p.name for p in tmp_path.iterdir()] == ["latents.pt"]
 
 
+@pytest.mark.parametrize(("look_at", "share"), [("named", 1.0), ("others", 0.0)])
+def test_localisation_counts_the_nouns_whose_map_finds_them(monkeypatch, vae, unet, clip, tokenizer, look_at, share):
+    from refdiff_lite.toy import train_unet as module
+    from refdiff_lite.toy.train_clip import text_encoder
+
+    scenes = (make_scene("val", i) for i in range(9))
+    scene = next(s for s in scenes if len({t.category for t in s.things}) == len(s.things))
+    masks = iter(scene.masks)
+
+    def word_map(maps, where, size):
+        assert maps.maps
+        assert where
+        assert size == scene.image.shape[:2]
+        mask = torch.from_numpy(next(masks)).float()
+        return mask if look_at == "named" else torch.from_numpy(scene.masks.any(0)).float() - mask
+
+    monkeypatch.setattr(module, "word_map", word_map)
+    assert module.localisation(vae, unet, text_encoder(clip, tokenizer), tokenizer, [scene]) == share
+    assert next(masks, None) is None
+
+
 @pytest.mark.slow
 def test_the_real_networks_resume_bit_equal(tmp_path, in_process, tokenizer, monkeypatch):
     from refdiff_lite.toy import train_clip as clip_module
@@ -205,14 +226,19 @@ def test_the_real_networks_resume_bit_equal(tmp_path, in_process, tokenizer, mon
     monkeypatch.setattr(unet_module, "BATCH", 2)
     monkeypatch.setattr(clip_module, "BATCH", 4)
     monkeypatch.setattr(clip_module, "save_tokenizer", lambda folder: tokenizer)
-    torch.manual_seed(0)
-    text = text_encoder(make_clip(len(tokenizer)), tokenizer).requires_grad_(False)
+    monkeypatch.setattr(clip_module, "LOOKED_AT", 2)
+    monkeypatch.setattr(unet_module, "LOOKED_AT", 2)
 
     def vae(folder, **changes):
         return train_vae(folder, steps=4, scenes=100, **changes)
 
     def unet(folder, **changes):
-        return train_unet(folder, fixed, text, tokenizer, steps=4, scenes=100, **changes)
+        torch.manual_seed(0)
+        text = text_encoder(make_clip(len(tokenizer)), tokenizer)
+        before = weights(text)
+        model = train_unet(folder, fixed, text, tokenizer, steps=4, scenes=100, **changes)
+        assert not torch.equal(weights(text), before)
+        return torch.nn.ModuleList([model, text])
 
     def clip(folder, **changes):
         return train_clip(folder, steps=4, scenes=100, closeups=40, **changes)[0]

@@ -20,8 +20,8 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for scenes, checkpoints and logs.")] = Path("build/toy"),
     out: Annotated[Path | None, typer.Option(help="Where the networks go; default: the bundled ones.")] = None,
     vae_steps: int = 2_400,
-    clip_steps: int = 1_200,
-    unet_steps: int = 2_700,
+    clip_steps: int = 3_600,
+    unet_steps: int = 7_600,
     scenes: Annotated[int, typer.Option(help="Training scenes.")] = 20_000,
     closeups: Annotated[int, typer.Option(help="Training close-ups.")] = 40_000,
 ) -> None:
@@ -29,7 +29,7 @@ def main(
     out = out or data_dir() / "models" / "toy"
     vae = train_vae(work, steps=vae_steps, scenes=scenes)
     clip, tokenizer = train_clip(work, steps=clip_steps, scenes=scenes, closeups=closeups)
-    text = text_encoder(clip, tokenizer).requires_grad_(False)
+    text = text_encoder(clip, tokenizer)  # where the UNet's begins
     unet = train_unet(work, vae.requires_grad_(False), text, tokenizer, steps=unet_steps, scenes=scenes)
     save_clip(clip, tokenizer, out / "clip")
     for part in (vae, unet):  # safetensors takes no channels-last weights

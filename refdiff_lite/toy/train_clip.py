@@ -22,7 +22,7 @@ from .. import ranking
 from .phrases import Phrase, caption
 from .scenes import TINTS, ToyScene, categories, make_scene
 from .tokenizer import CONTEXT, save_tokenizer
-from .training import load_scenes, to_tensor, train
+from .training import LOOKED_AT, load_scenes, to_tensor, train
 
 SIDE, BATCH = 64, 128
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -120,7 +120,7 @@ def crop_hits(
 def train_clip(
     work: Path,
     *,
-    steps: int = 1_200,
+    steps: int = 3_600,
     scenes: int = 20_000,
     closeups: int = 40_000,
     stop_at: int | None = None,
@@ -135,7 +135,7 @@ def train_clip(
         CLIPTokenizer.from_pretrained(tokenizer_dir) if tokenizer_dir.exists() else save_tokenizer(tokenizer_dir)
     )
     clip = make_clip(len(tokenizer))
-    looked_at = [make_scene("val", i) for i in range(40)]  # for the log alone
+    looked_at = [make_scene("val", i) for i in range(LOOKED_AT)]
 
     def loss(generator: torch.Generator, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         a, b = rng.integers(0, len(near), BATCH // 2), rng.integers(0, len(far), BATCH // 2)

@@ -21,7 +21,7 @@ from ..fusion import generative_score
 from .phrases import Phrase, caption, names_one
 from .scenes import ToyScene, make_scene
 from .train_clip import tokens
-from .training import load_scenes, to_tensor, train
+from .training import LOOKED_AT, load_scenes, to_tensor, train
 
 BATCH = 32
 EMPTY = 0.1
@@ -120,7 +120,7 @@ def train_unet(
     text: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     *,
-    steps: int = 8_000,
+    steps: int = 7_600,
     scenes: int = 20_000,
     stop_at: int | None = None,
     lr: float = 1.5e-3,
@@ -135,7 +135,7 @@ def train_unet(
     scheduler, unet = make_scheduler(), make_unet(text.config.hidden_size)
     both = torch.nn.ModuleDict({"unet": unet, "text": text.requires_grad_(True)})
     held = min(64, max(1, len(latents) // 100))  # the last ones are only looked at, for the log
-    looked_at = [make_scene("val", i) for i in range(40)]
+    looked_at = [make_scene("val", i) for i in range(LOOKED_AT)]
 
     def errors(x: torch.Tensor, texts: list[str], t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Squared error of the predicted noise, one number per sample."""

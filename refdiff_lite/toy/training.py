@@ -21,6 +21,8 @@ from tqdm.auto import tqdm
 from .scenes import SIDE, Thing, make_scene
 
 Loss = Callable[[torch.Generator, np.random.Generator], tuple[torch.Tensor, dict[str, float]]]
+LOOKED_AT = 40
+"""Val scenes that the logs judge a network by, with their masks; no training scene, and nothing learns from them."""
 
 
 def _scene(job: tuple[str, int, int]) -> tuple[np.ndarray, str]:
