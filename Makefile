@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test test-quick lint format evaluate tune measure train-toy data wheel clean
+.PHONY: help install demo test test-quick lint format evaluate tune measure ablation pictures train-toy data wheel clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -45,6 +45,12 @@ tune: install ## choose the toy preset's constants on val; data/models/toy/tune.
 
 measure: install ## measure each toy network on test scenes; data/models/toy/measures.json
 	$(BIN)/python -m refdiff_lite.toy.measure
+
+ablation: install ## what each part of the method buys, on test; data/models/toy/ablation.json, .png
+	$(BIN)/python -m refdiff_lite.toy.ablation
+
+pictures: install ## training curves, samples, word maps, inversion; data/models/toy/*.png
+	$(BIN)/python -m refdiff_lite.toy.pictures
 
 train-toy: install ## train the three small networks (hours; resumes from build/toy) and write data/models/toy
 	$(BIN)/python -m refdiff_lite.toy

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from ..inversion import denoise, guided, invert
 from ..latents import add_noise, decode, encode
 from ..metrics import bootstrap
 from ..pipeline import RefDiff
-from .phrases import caption
+from .phrases import Phrase, caption, names_one
 from .scenes import SIDE, ToyScene, categories, make_scene
 from .train_clip import crop_hits
 
@@ -79,6 +80,22 @@ def sampling_hits(
     return hits, pictures
 
 
+def word_hits(model: RefDiff, scenes: list[ToyScene]) -> dict[str, list[tuple[int, bool]]]:
+    """(image, right?) of gs with true masks: nouns of things in their own colour, of tinted ones, and those with the tint said."""
+    found: dict[str, list[tuple[int, bool]]] = {"own colour, noun": [], "tinted, noun": [], "tinted, tint and noun": []}
+    for number, scene in enumerate(scenes):
+        asked = model.set_image(scene.image, oracle=scene.masks)
+        for i, thing in enumerate(scene.things):
+            noun = Phrase(thing.category)
+            if not names_one(noun, scene.things, i):
+                continue
+            said = {"tinted, noun": noun, "tinted, tint and noun": replace(noun, tint=thing.tint)}
+            for name, phrase in said.items() if thing.tint else [("own colour, noun", noun)]:
+                text = phrase.text(np.random.default_rng(0))
+                found[name].append((number, asked.segment(text, "gs", "oracle").best == i))
+    return found
+
+
 def inversion_psnr(model: RefDiff, scenes: list[ToyScene], steps: int, fixed_point: int) -> list[float]:
     """PSNR after inversion and reconstruction (guidance 1, true caption), against the VAE's own reconstruction."""
     nets, rng, found = model.backbones, np.random.default_rng(0), []
@@ -118,6 +135,8 @@ def main(
     for t in (100, 300, 500, 700, 900):
         note(f"UNet, gain of the right caption at t = {t}", caption_gains(model, scenes, t),
              statistic=lambda r: 1 - r[:, 0].mean() / r[:, 1].mean())  # fmt: skip
+    for name, rows in word_hits(model, scenes).items():
+        note(f"GS, true masks, {name}", [hit for _, hit in rows], [i for i, _ in rows])
     painted, pictures = sampling_hits(nets)
     note('samples of "a <kind>" that CLIP names', painted)
     for steps, repeats in ((50, 0), (10, 0), (10, 5)):
