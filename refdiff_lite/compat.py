@@ -54,10 +54,22 @@ def load_pipeline(source: str, dtype: torch.dtype, progress: bool, **kwargs: Any
 
 
 def load_sam(source: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """transformers' mask generator for a SAM folder or hub id, from safetensors."""
+    """transformers' mask generator for a SAM folder or hub id, from safetensors.
+
+    Whatever the dtype, masks and scores leave the model in fp32: the generator's suppression of overlapping boxes
+    fails on fp16 scores.
+    """
     from transformers import pipeline
 
-    return pipeline("mask-generation", model=source, device=device, dtype=dtype, model_kwargs={"use_safetensors": True})
+    def widen(model: Any, args: Any, output: Any) -> None:
+        for name in ("pred_masks", "iou_scores"):
+            output[name] = output[name].float()
+
+    generator = pipeline(
+        "mask-generation", model=source, device=device, dtype=dtype, model_kwargs={"use_safetensors": True}
+    )
+    generator.model.register_forward_hook(widen)
+    return generator
 
 
 def ddim(scheduler: Any) -> Any:

@@ -184,10 +184,11 @@ class Scene:
 
     def _sam(self) -> torch.Tensor:
         nets = self.model.backbones
+        points = 16 if nets.low_memory else 64  # a batch of 64 holds 3 × 64 masks at full size
         if nets.sam_id not in hub.WEIGHTS:  # a network of the user's own may change under the same name
-            return generators.sam(self.image, nets.use("sam"))
+            return generators.sam(self.image, nets.use("sam"), points)
         about = {"sam": nets.sam_id, "revision": hub.WEIGHTS[nets.sam_id].revision, "dtype": str(nets.sd.unet.dtype)}
-        return cached(self.image, about, lambda: generators.sam(self.image, nets.use("sam")))
+        return cached(self.image, about, lambda: generators.sam(self.image, nets.use("sam"), points))
 
     def visual(self, branch: str, kind: str, masks: torch.Tensor, cues: tuple[str, ...]) -> torch.Tensor:
         """CLIP features of all masks in one branch, "crop" or "masked"; cached where masks are the image's own."""
