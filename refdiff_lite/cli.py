@@ -1,4 +1,4 @@
-"""The command line: segment, demo, evaluate, doctor. Wrong input costs one line and exit code 2."""
+"""The command line: segment, demo, evaluate, download, doctor. Wrong input costs one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -197,6 +197,31 @@ def evaluate(
 
 
 @app.command()
+def download(
+    preset: Annotated[Preset, typer.Argument(help="sd15; the toy networks are here already.")],
+    clip: Annotated[str, typer.Option(help="openai (the paper's) or laion.")] = "openai",
+    sam: Annotated[str, typer.Option(help="sam-base, sam-huge (the paper's) or none.")] = "sam-base",
+) -> None:
+    """Fetch a preset's weights from the hub: sizes first, then progress; a broken download goes on where it stopped."""
+    from . import hub
+
+    with one_line_errors():
+        if preset.value != "sd15":
+            raise ValueError("the toy networks are bundled, there is nothing to download; choose sd15")
+        names = ["sd15", clip, *([] if sam == "none" else [sam])]
+        if clip not in ("openai", "laion") or sam not in ("sam-base", "sam-huge", "none"):
+            raise ValueError(f"--clip {clip} --sam {sam}: choose openai or laion, and sam-base, sam-huge or none")
+        for name in names:
+            entry = hub.WEIGHTS[name]
+            size = f"{entry.to_download / 1e9:.2f} GB to download" if entry.missing() else "here"
+            typer.echo(f"{name:9} {entry.repo}, {entry.licence}: {size}")
+        hub.check(names)
+        for name in names:
+            hub.fetch(name)
+    typer.echo("all here; now it runs offline")
+
+
+@app.command()
 def doctor() -> None:
     """Say what is installed, which presets are ready, on what device, and what to do about each gap."""
     import shutil
@@ -205,6 +230,7 @@ def doctor() -> None:
 
     from .backbones import PRESETS, device_and_dtype
     from .compat import versions
+    from .hub import WEIGHTS
     from .paths import data_dir
 
     for name, number in versions().items():
@@ -225,13 +251,10 @@ def doctor() -> None:
         f"{'preset toy':16} "
         + ("ready, offline" if toy.is_file() else "weights missing <- make train-toy, or install again")
     )
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(PRESETS["sd15"].sd, "unet/diffusion_pytorch_model.safetensors")
+    lacking = [n for n in ("sd15", "openai", "sam-base") if WEIGHTS[n].missing()]
+    size = sum(WEIGHTS[n].to_download for n in lacking) / 1e9
     ready = (
-        "UNet in the hub cache"
-        if isinstance(cached, str)
-        else "not downloaded <- first use fetches about 5 GB from the hub"
+        f"{', '.join(lacking)} missing, {size:.1f} GB <- refdiff-lite download sd15" if lacking else "ready, offline"
     )
     typer.echo(f"{'preset sd15':16} {ready}" + ("" if device.type == "cuda" else "; slow without a GPU"))
 

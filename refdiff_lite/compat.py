@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -37,13 +38,65 @@ def load_pipeline(source: str, dtype: torch.dtype, progress: bool, **kwargs: Any
         log.enable_progress_bar() if progress else log.disable_progress_bar()
     keyword = "dtype" if Version(version("diffusers")) >= Version("0.40") else "torch_dtype"
     pipe = StableDiffusionPipeline.from_pretrained(
-        source, **{keyword: dtype}, safety_checker=None, requires_safety_checker=False, **kwargs
+        source,
+        **{keyword: dtype},
+        safety_checker=None,
+        requires_safety_checker=False,
+        feature_extractor=None,  # only the safety checker looks at it
+        use_safetensors=True,
+        **kwargs,
     )
     if pipe.unet.dtype != dtype:  # a release that knows the other keyword
         pipe = pipe.to(dtype)
     if pipe.unet.dtype != dtype:
         raise RuntimeError(f"diffusers {version('diffusers')} loaded {pipe.unet.dtype} where {dtype} was asked for")
     return pipe
+
+
+def load_sam(source: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """transformers' mask generator for a SAM folder or hub id, from safetensors.
+
+    Whatever the dtype, masks and scores leave the model in fp32: the generator's suppression of overlapping boxes
+    fails on fp16 scores.
+    """
+    from transformers import pipeline
+
+    def widen(model: Any, args: Any, output: Any) -> None:
+        for name in ("pred_masks", "iou_scores"):
+            output[name] = output[name].float()
+
+    generator = pipeline(
+        "mask-generation", model=source, device=device, dtype=dtype, model_kwargs={"use_safetensors": True}
+    )
+    generator.model.register_forward_hook(widen)
+    return generator
+
+
+def ddim(scheduler: Any) -> Any:
+    """A DDIM scheduler with the noise schedule of any other: timesteps from the start of each stride, nothing clipped.
+
+    DDIM's own defaults and the settings of other samplers (PNDM's doubled step, Euler's spacing) would change which
+    timesteps are visited.
+    """
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler.from_config(scheduler.config, clip_sample=False, timestep_spacing="leading")
+
+
+def fast_tokenizer(tokenizer: Any) -> Any:
+    """The tokenizer in its fast form, which knows each token's place in the text; transformers 4 loads the slow one."""
+    if tokenizer.is_fast:
+        return tokenizer
+    from transformers import CLIPTokenizerFast
+
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return CLIPTokenizerFast.from_pretrained(folder)
+
+
+def compiled(unet: torch.nn.Module) -> bool:
+    """Whether torch.compile was applied to the UNet or to a part of it."""
+    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in unet.modules())
 
 
 def cross_attention_modules(unet: torch.nn.Module) -> dict[str, Attention]:
@@ -62,7 +115,7 @@ def self_attention_modules(unet: torch.nn.Module) -> dict[str, Attention]:
 
 def _attention(unet: torch.nn.Module, last: str) -> dict[str, Attention]:
     found = {
-        name.split(".transformer_blocks")[0]: module
+        name.removeprefix("_orig_mod.").split(".transformer_blocks")[0]: module
         for name, module in unet.named_modules()
         if isinstance(module, Attention) and name.endswith(f".{last}")
     }

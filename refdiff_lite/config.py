@@ -23,6 +23,12 @@ class RefDiffConfig:
     seed: int = 0
     """Seed of the one generator that draws all noise. The official code draws unseeded."""
 
+    # The image as the diffusion model sees it
+    side_factor: float = 1.0
+    """Its longer side, as a multiple of the side that the model was trained on. Official: 2, so 1024 for SD 1.5."""
+    pad: bool = False
+    """Pad the image with black to a square (official)."""
+
     # Noise and denoising (paper: one draw, t = 2 of 20 DDIM steps)
     num_steps: int = 20
     noise_step: int = 2
@@ -43,7 +49,9 @@ class RefDiffConfig:
     layers: str | None = None
     """Regular expression over names of cross-attention modules; None leaves the choice to the networks' preset."""
     normalise: Literal["mean", "each"] = "mean"
-    """Min-max once on the mean map (paper), or on every layer's map before the mean (official)."""
+    """Min-max once on the mean map (paper), or on the map of every layer and step before the mean (official)."""
+    upsample: Literal["bilinear", "lanczos"] = "bilinear"
+    """Each layer's map is enlarged bilinearly (paper), or the mean map, in 256 levels, by Lanczos (official)."""
     propagate: int = 0
     """How often the word's map flows along self-attention before it is used (a variant of ours)."""
     prompt_suffix: str = ""
@@ -57,7 +65,7 @@ class RefDiffConfig:
     keep_largest: int | None = None
     """Official: 10."""
     min_area: int = 0
-    """Smallest proposal in pixels of the input. Official: 10000 on RefCOCO and RefCOCO+, 0 on RefCOCOg."""
+    """Smallest proposal in pixels of the input. Official: above 10000 on RefCOCO and RefCOCO+, 0 on RefCOCOg."""
 
     # Ranking
     crop_resize: Literal["square", "shorter"] = "square"
@@ -85,6 +93,8 @@ class RefDiffConfig:
             if choices and all(isinstance(c, str) for c in choices) and getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
         checks = {
+            "side_factor": 0 < self.side_factor <= 4,
+            "pad": not (self.pad and self.propagate),
             "num_steps": 1 <= self.num_steps < 1000,
             "noise_step": 0 <= self.noise_step < self.num_steps,
             "denoise_steps": bool(self.denoise_steps) and all(0 <= s < self.num_steps for s in self.denoise_steps),
@@ -110,14 +120,17 @@ class RefDiffConfig:
     def official(cls, **changes: Any) -> RefDiffConfig:
         """As the official code computes: 0.7 crop + 0.3 masked + 0.05 difference, guided logits, 10 largest masks."""
         values: dict[str, Any] = dict(
+            side_factor=2.0,
+            pad=True,
             denoise_steps=(1, 0),
             guidance=9.0,
             attention_guidance=True,
             scores="logits",
             normalise="each",
+            upsample="lanczos",
             prompt_suffix=", ",
             keep_largest=10,
-            min_area=10_000,
+            min_area=10_001,
             crop_resize="shorter",
             masked_side="full",
             noun_in_crop=0.0,

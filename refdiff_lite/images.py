@@ -70,6 +70,20 @@ def _rgb(image: Image.Image, name: str) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
+def square_corner(size: tuple[int, int]) -> tuple[int, int]:
+    """Row and column of an (H, W) image's corner in the middle of the square around it."""
+    return (max(size) - size[0]) // 2, (max(size) - size[1]) // 2
+
+
+def pad_to_square(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) in the middle of a black square."""
+    height, width = image.shape[:2]
+    top, left = square_corner((height, width))
+    square = np.zeros((max(height, width),) * 2 + (3,), np.uint8)
+    square[top : top + height, left : left + width] = image
+    return square
+
+
 def check_folder(folder: Path) -> Path:
     """Make an output folder and try to write in it, so that a failure comes before the long work."""
     try:

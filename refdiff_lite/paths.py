@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -20,3 +21,9 @@ def data_dir() -> Path:
         f"The bundled data are in neither {_PACKAGE / '_data'} nor {_PACKAGE.parent / 'data'}; "
         "install refdiff-lite again from a wheel or from a clone."
     )
+
+
+def cache_dir() -> Path:
+    """Folder for what can be computed again: ``REFDIFF_CACHE``, else ``refdiff-lite`` in the user's cache folder."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("REFDIFF_CACHE") or home / "refdiff-lite")

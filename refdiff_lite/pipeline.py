@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,24 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from pycocotools import mask as coco_mask
 
-from . import fusion, ranking
+from . import fusion, hub, ranking
 from . import proposals as generators
-from .attention import AttentionMaps, propagate, record_attention, resize, word_map
-from .backbones import Backbones, default_config, load
-from .compat import versions
+from .attend import attend
+from .attention import AttentionMaps, Kind, propagate, resize, word_map
+from .backbones import Backbones, check_networks, default_config, load
 from .config import PROPOSALS, VARIANTS, ProposalKind, RefDiffConfig, Variant
 from .expression import Expression, parse, token_positions
-from .images import load_image
+from .images import load_image, pad_to_square, square_corner
 from .inversion import guided, invert
-from .latents import add_noise, ddim_step, ddim_timesteps, encode
+from .latents import add_noise, ddim_timesteps, encode
+from .mask_cache import cached
+from .result import Result
 
 WORK_SIDE = 1024
 """Masks and maps are computed on an image whose longer side is at most this, then brought back to the input's size."""
+SENTENCES = 8
+"""Sentences whose maps are computed in one batch of the UNet."""
 
 
 class RefDiff:
@@ -32,16 +35,14 @@ class RefDiff:
 
     def __init__(self, backbones: Backbones, config: RefDiffConfig | None = None) -> None:
         """Use networks of your own; :meth:`from_preset` is the short way."""
-        prediction = backbones.sd.scheduler.config.prediction_type
-        if prediction != "epsilon":
-            raise ValueError(f"the diffusion model predicts {prediction!r}; Ref-Diff needs one that predicts noise")
+        check_networks(backbones)
         self.backbones = backbones
         self.config = config or default_config(backbones.name)
 
     @classmethod
-    def from_preset(cls, name: str = "toy", config: RefDiffConfig | None = None) -> RefDiff:
-        """Load "toy" (bundled, CPU) or "sd15" (from the hub, GPU)."""
-        return cls(load(name), config)
+    def from_preset(cls, name: str = "toy", config: RefDiffConfig | None = None, **choices: Any) -> RefDiff:
+        """Load "toy" (bundled, CPU) or "sd15" (from the hub, GPU); for the choices see :func:`backbones.load`."""
+        return cls(load(name, **choices), config)
 
     def set_image(self, image: str | Path | Image.Image | np.ndarray, *, oracle: np.ndarray | None = None) -> Scene:
         """Do all that depends on the image alone (most of it when first needed).
@@ -55,11 +56,16 @@ class RefDiff:
     @torch.no_grad()
     def encode_prompt(self, texts: list[str]) -> torch.Tensor:
         """Text encoder's last hidden states, (B, tokens, width); padded and cut to the encoder's length."""
-        tokenizer, encoder = self.backbones.sd.tokenizer, self.backbones.sd.text_encoder
+        tokenizer, encoder = self.backbones.sd.tokenizer, self.backbones.use("text_encoder")
         ids = tokenizer(
             texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
         ).input_ids
         return encoder(ids.to(self.backbones.device)).last_hidden_state
+
+    @cached_property
+    def empty_prompt(self) -> torch.Tensor:
+        """The encoded empty prompt, (1, tokens, width)."""
+        return self.encode_prompt([""])
 
 
 class Scene:
@@ -79,63 +85,71 @@ class Scene:
         self._word_maps: dict[tuple, tuple[torch.Tensor, list[int]]] = {}
         self._proposals: dict[str, torch.Tensor] = {}
         self._features: dict[tuple, torch.Tensor] = {}
+        self._texts: dict[tuple[str, str], torch.Tensor] = {}
 
     @cached_property
     def latents(self) -> torch.Tensor:
-        """x_0, (1, C, h, w); the image's shape is kept, its longer side is the diffusion model's."""
+        """x_0, (1, C, h, w), of the image, or with ``config.pad`` of the square around it.
+
+        The longer side is the diffusion model's; the shape is kept but for rounding.
+        """
         nets = self.model.backbones
-        scale = nets.side / max(self.size)
-        height, width = (nets.multiple * max(1, round(n * scale / nets.multiple)) for n in self.size)
-        return encode(nets.sd.vae, self.image, (height, width))
+        image = pad_to_square(self.image) if self.config.pad else self.image
+        scale = nets.side * self.config.side_factor / max(self.size)
+        height, width = (nets.multiple * max(1, round(n * scale / nets.multiple)) for n in image.shape[:2])
+        return encode(nets.use("vae"), image, (height, width))
 
     @cached_property
     def timesteps(self) -> list[int]:
-        return ddim_timesteps(self.model.backbones.sd.scheduler, self.config.num_steps)
+        return ddim_timesteps(self.model.backbones.scheduler, self.config.num_steps)
 
     @cached_property
     def noised(self) -> list[torch.Tensor]:
         """x_t of every draw; one seeded generator on the CPU is the only randomness, so all devices agree."""
-        scheduler, x0, config = self.model.backbones.sd.scheduler, self.latents, self.config
+        nets, x0, config = self.model.backbones, self.latents, self.config
         if config.noise == "ddim":
-            denoiser = guided(self.model.backbones.sd.unet, self.model.encode_prompt([""]))
-            return [invert(scheduler, denoiser, x0, config.num_steps, until=config.noise_step + 1)[-1]]
+            empty = self.model.empty_prompt
+            denoiser = guided(nets.use("unet"), empty)
+            return [invert(nets.scheduler, denoiser, x0, config.num_steps, until=config.noise_step + 1)[-1]]
         generator = torch.Generator().manual_seed(config.seed)
         t = self.timesteps[config.noise_step]
         draws = [torch.randn(x0.shape, generator=generator).to(x0) for _ in range(config.draws)]
-        return [add_noise(scheduler, x0, noise, t) for noise in draws]
+        return [add_noise(nets.scheduler, x0, noise, t) for noise in draws]
 
-    def attend(self, prompt: str, kind: str = "cross") -> AttentionMaps:
-        """Run the UNet over the noised image under a prompt and return the attention of the chosen layers."""
+    def attend_all(self, prompts: list[str], kinds: Sequence[Kind] = ("cross",)) -> list[dict[Kind, AttentionMaps]]:
+        """Attention of the chosen layers under each prompt, all prompts in one batch of the UNet."""
         nets, config = self.model.backbones, self.config
-        with_guidance = config.guidance != 1 and (config.attention_guidance or len(config.denoise_steps) > 1)
-        text = self.model.encode_prompt(["", prompt] if with_guidance else [prompt])
-        layers = "" if kind == "self" else config.layers if config.layers is not None else nets.layers
-        scores = "softmax" if kind == "self" else config.scores
-        with record_attention(nets.sd.unet, layers, kind, scores) as maps, torch.no_grad():  # type: ignore[arg-type]
-            for x in self.noised:
-                steps = [self.timesteps[s] for s in config.denoise_steps]
-                for t, to in zip(steps, [*steps[1:], None], strict=True):
-                    noise = nets.sd.unet(x.repeat(len(text), 1, 1, 1), t, text).sample
-                    if with_guidance:
-                        without, given = noise.chunk(2)
-                        noise = without + config.guidance * (given - without)
-                    x = x if to is None else ddim_step(nets.sd.scheduler, x, noise, t, to)
-        if with_guidance:
-            g = config.guidance if config.attention_guidance else 1
-            maps.maps = {n: m[:1] + g * (m[1:] - m[:1]) for n, m in maps.maps.items()}
-        return maps
+        noised = self.noised
+        empty = self.model.empty_prompt if config.guidance != 1 else None
+        text = self.model.encode_prompt(prompts)
+        patterns = {"self": nets.self_layers, "cross": nets.layers if config.layers is None else config.layers}
+        steps = [self.timesteps[s] for s in config.denoise_steps]
+        layers: dict[Kind, str] = {kind: patterns[kind] for kind in kinds}
+        return attend(nets.use("unet"), nets.scheduler, noised, steps, text, empty, layers, config)
+
+    def attend(self, prompt: str, kind: Kind = "cross") -> AttentionMaps:
+        """Run the UNet over the noised image under a prompt and return the attention of the chosen layers."""
+        return self.attend_all([prompt], [kind])[0][kind]
+
+    def read(self, expressions: list[Expression]) -> None:
+        """Compute the word maps of many expressions, :data:`SENTENCES` at a time, for :meth:`word_map` to return."""
+        missing = [e for e in dict.fromkeys(expressions) if (e.text, e.span) not in self._word_maps]
+        prompts = {e: e.text + self.config.prompt_suffix for e in missing}
+        tokens = {e: token_positions(self.model.backbones.tokenizer, prompts[e], e.span) for e in missing}
+        kinds: tuple[Kind, ...] = ("cross", "self") if self.config.propagate else ("cross",)
+        for i in range(0, len(missing), SENTENCES):
+            batch = missing[i : i + SENTENCES]
+            for e, maps in zip(batch, self.attend_all([prompts[e] for e in batch], kinds), strict=True):
+                config = self.config
+                c = word_map(maps["cross"], tokens[e], self.size, config.normalise, config.upsample, config.pad)
+                if config.propagate:
+                    c = resize(propagate(c, maps["self"], config.propagate), self.size)
+                self._word_maps[e.text, e.span] = c.cpu(), tokens[e]
 
     def word_map(self, expression: Expression) -> tuple[torch.Tensor, list[int]]:
         """The map c of the head word, (H, W) float32 in [0, 1] on the CPU, and its tokens; kept for the other variants."""
-        key = (expression.text, expression.span)
-        if key not in self._word_maps:
-            prompt = expression.text + self.config.prompt_suffix
-            tokens = token_positions(self.model.backbones.sd.tokenizer, prompt, expression.span)
-            c = word_map(self.attend(prompt), tokens, self.size, self.config.normalise)
-            if self.config.propagate:
-                c = resize(propagate(c, self.attend(prompt, "self"), self.config.propagate), self.size)
-            self._word_maps[key] = c.cpu(), tokens
-        return self._word_maps[key]
+        self.read([expression])
+        return self._word_maps[expression.text, expression.span]
 
     def proposals(self, kind: ProposalKind, word: torch.Tensor | None = None) -> torch.Tensor:
         """Candidate masks (N, H, W) bool of a generator, filtered as the config says; cached but for "weak"."""
@@ -149,15 +163,32 @@ class Scene:
             if kind == "felzenszwalb":
                 masks = generators.felzenszwalb(self.image)
             elif kind == "self-attention":
-                masks = generators.self_attention(self.attend("", "self"), self.size, seed=self.config.seed)
+                masks = self._self_attention()
             elif kind == "sam":
-                masks = generators.sam(self.image, self.model.backbones.sam)
+                masks = self._sam()
             elif self.oracle is None:
                 raise ValueError('proposals "oracle" need ground truth: set_image(image, oracle=masks)')
             else:
                 masks = torch.from_numpy(_nearest(self.oracle, self.size))
-            self._proposals[kind] = generators.keep(masks, self.config.keep_largest, self.config.min_area)
+            shrink = self.size[0] * self.size[1] / (self.full_size[0] * self.full_size[1])
+            self._proposals[kind] = generators.keep(masks, self.config.keep_largest, self.config.min_area * shrink)
         return self._proposals[kind]
+
+    def _self_attention(self) -> torch.Tensor:
+        attention, seed = self.attend("", "self"), self.config.seed
+        if not self.config.pad:
+            return generators.self_attention(attention, self.size, seed=seed)
+        (top, left), (height, width) = square_corner(self.size), self.size
+        masks = generators.self_attention(attention, (max(self.size), max(self.size)), seed=seed)
+        return masks[:, top : top + height, left : left + width]
+
+    def _sam(self) -> torch.Tensor:
+        nets = self.model.backbones
+        points = 16 if nets.low_memory else 64  # a batch of 64 holds 3 × 64 masks at full size
+        if nets.sam_id not in hub.WEIGHTS:  # a network of the user's own may change under the same name
+            return generators.sam(self.image, nets.use("sam"), points)
+        about = {"sam": nets.sam_id, "revision": hub.WEIGHTS[nets.sam_id].revision, "dtype": str(nets.sd.unet.dtype)}
+        return cached(self.image, about, lambda: generators.sam(self.image, nets.use("sam"), points))
 
     def visual(self, branch: str, kind: str, masks: torch.Tensor, cues: tuple[str, ...]) -> torch.Tensor:
         """CLIP features of all masks in one branch, "crop" or "masked"; cached where masks are the image's own."""
@@ -167,26 +198,28 @@ class Scene:
         cues = cues if config.positional_bias in (branch, "both") else ()
         key = (branch, kind, cues)
         if key not in self._features or kind == "weak":
+            # Cut and resized on the CPU, where image and masks are, so that every device sees the same.
             pixels = torch.from_numpy(self.image).permute(2, 0, 1).float() / 255
-            pixels = (pixels * ranking.positional_bias(cues, self.size, config.ramp)).to(nets.device)
-            masks, patch = masks.to(nets.device), nets.clip.visual.patch_size[0]
-            clip_side = nets.clip.visual.image_size[0]
+            pixels = pixels * ranking.positional_bias(cues, self.size, config.ramp)
+            clip, patch = nets.use("clip"), nets.clip.visual.patch_size[0]
+            clip_side = clip.visual.image_size[0]
             if branch == "crop":
-                images = ranking.crops(pixels, masks, clip_side, config.crop_resize, patch)
-                self._features[key] = ranking.encode_images(nets.clip, images, nets.clip_mean, nets.clip_std)
+                images = ranking.crops(pixels, masks, clip_side, config.crop_resize)
+                self._features[key] = ranking.encode_images(clip, images, nets.clip_mean, nets.clip_std)
             else:
                 side = (clip_side, clip_side)
                 if config.masked_side == "full":
                     side = tuple(patch * max(1, round(n / patch)) for n in self.size)  # type: ignore[assignment]
-                self._features[key] = ranking.encode_masks(
-                    nets.clip, pixels, masks, side, nets.clip_mean, nets.clip_std
-                )
+                self._features[key] = ranking.encode_masks(clip, pixels, masks, side, nets.clip_mean, nets.clip_std)
         return self._features[key]
 
     def rank(self, expression: Expression, kind: str, masks: torch.Tensor) -> torch.Tensor:
         """S_D of every mask, (N,) float32 on the CPU."""
         nets, config = self.model.backbones, self.config
-        text = ranking.encode_text(nets.clip, nets.clip_tokenizer, expression.text, expression.head)
+        words = (expression.text, expression.head)
+        if words not in self._texts:
+            self._texts[words] = ranking.encode_text(nets.use("clip"), nets.clip_tokenizer, *words)
+        text = self._texts[words]
         crop = self.visual("crop", kind, masks, expression.cues)
         masked = self.visual("masked", kind, masks, expression.cues)
         score = ranking.discriminative_score
@@ -237,6 +270,13 @@ class Scene:
             scene=self,
         )
 
+    def segment_all(
+        self, expressions: Sequence[str], variant: Variant = "full", proposals: ProposalKind | None = None
+    ) -> list[Result]:
+        """:meth:`segment` for several sentences, whose word maps are computed together: much faster on a GPU."""
+        self.read([parse(e) for e in expressions])
+        return [self.segment(e, variant, proposals) for e in expressions]
+
 
 def _nearest(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(N, h, w) bool masks at another size."""
@@ -245,56 +285,3 @@ def _nearest(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rows = (np.arange(size[0]) + 0.5) * masks.shape[1] / size[0]
     cols = (np.arange(size[1]) + 0.5) * masks.shape[2] / size[1]
     return masks[:, rows.astype(int)][:, :, cols.astype(int)]
-
-
-@dataclass
-class Result:
-    """What an expression led to, with every intermediate that explains it.
-
-    Attributes:
-        mask: (H, W) bool at the input's size; empty if there was no proposal.
-        scores: "S_G", "S_D", "S", each (N,) float32, one number per proposal (S_D is 0 where CLIP was not asked).
-        word_map: c, (h, w) float32 in [0, 1], at the working size. masks: (N, h, w) bool, the proposals.
-        best: index of the chosen proposal, None if there was none.
-    """
-
-    mask: np.ndarray
-    best: int | None
-    scores: dict[str, torch.Tensor]
-    word_map: np.ndarray
-    masks: torch.Tensor
-    expression: Expression
-    tokens: list[int]
-    variant: str
-    proposals: str
-    scene: Scene = field(repr=False)
-
-    def __repr__(self) -> str:
-        share = f"{self.mask.mean():.1%} of the image"
-        return f"Result({self.expression.text!r} -> {share}, best {self.best} of {len(self.masks)} {self.proposals} proposals)"
-
-    def plot(self, path: str | Path | None = None) -> Any:
-        """The whole story in one figure: image, tokens, word map, best proposals with scores, mask."""
-        from .viz import panel
-
-        return panel(self, path)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but the pictures, ready for JSON; the mask as COCO RLE."""
-        rle = coco_mask.encode(np.asfortranarray(self.mask.astype(np.uint8)))
-        order = self.scores["S"].argsort(descending=True).tolist()
-        return {
-            "expression": self.expression.text,
-            "head": self.expression.head,
-            "cues": list(self.expression.cues),
-            "variant": self.variant,
-            "proposals": self.proposals,
-            "n_proposals": len(self.masks),
-            "best": self.best,
-            "ranking": [{"proposal": i} | {k: round(float(v[i]), 6) for k, v in self.scores.items()} for i in order],
-            "area": round(float(self.mask.mean()), 6),
-            "rle": {"size": list(rle["size"]), "counts": rle["counts"].decode()},
-            "preset": self.scene.model.backbones.name,
-            "config": self.scene.config.to_dict(),
-            "versions": versions(),
-        }

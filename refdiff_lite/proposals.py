@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
 from scipy.cluster.vq import kmeans2
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, find_objects, label
 from skimage import graph
@@ -16,6 +18,7 @@ from skimage.segmentation import felzenszwalb as _felzenszwalb
 from skimage.segmentation import watershed
 
 from .attention import AttentionMaps, resize
+from .mask_cache import to_rle
 
 
 def weak(word: torch.Tensor, thresholds: int = 19) -> torch.Tensor:
@@ -99,19 +102,29 @@ def self_attention(attention: AttentionMaps, size: tuple[int, int], clusters: in
     return _stack([m for m in masks if 0.004 <= m.mean() <= 0.5], size)
 
 
-def sam(image: np.ndarray, generator: Any) -> torch.Tensor:
-    """Segment Anything's automatic masks.
+def sam(image: np.ndarray, generator: Any, points_per_batch: int = 64) -> torch.Tensor:
+    """Segment Anything's automatic masks, near-duplicates removed.
 
     Args:
-        generator: transformers' ``pipeline("mask-generation", model=...)``.
+        generator: transformers' ``pipeline("mask-generation", model=...)``, with its defaults: 32 × 32 points,
+            predicted IoU above 0.88, stability above 0.95, boxes that overlap by more than 0.7 suppressed.
     """
-    from PIL import Image
-
-    masks = generator(Image.fromarray(image), points_per_batch=64)["masks"]
-    return _stack([np.asarray(m, dtype=bool) for m in masks], image.shape[:2])
+    masks = generator(Image.fromarray(image), points_per_batch=points_per_batch)["masks"]
+    return unique(_stack([np.asarray(torch.as_tensor(m).cpu(), dtype=bool) for m in masks], image.shape[:2]))
 
 
-def keep(masks: torch.Tensor, largest: int | None, min_area: int) -> torch.Tensor:
+def unique(masks: torch.Tensor, iou: float = 0.95) -> torch.Tensor:
+    """Of masks whose IoU is above ``iou`` keep the first."""
+    runs = to_rle(masks)
+    overlaps = coco_mask.iou(runs, runs, [0] * len(runs)) if runs else np.zeros((0, 0))
+    kept: list[int] = []
+    for i, row in enumerate(overlaps):
+        if not (row[kept] > iou).any():
+            kept.append(i)
+    return masks[kept]
+
+
+def keep(masks: torch.Tensor, largest: int | None, min_area: float) -> torch.Tensor:
     """Drop empty masks and those under ``min_area`` pixels after keeping the ``largest`` ones, in order of area."""
     areas = masks.flatten(1).sum(1)
     order = areas.argsort(descending=True, stable=True)[:largest]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from einops import rearrange
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
 from torchvision.ops import masks_to_boxes
+
+IMAGES = 64
+"""Crops that go through CLIP together."""
 
 
 def positional_bias(cues: tuple[str, ...], size: tuple[int, int], ramp: float = 1.0) -> torch.Tensor:
@@ -31,13 +35,13 @@ def positional_bias(cues: tuple[str, ...], size: tuple[int, int], ramp: float = 
 
 
 def crops(
-    pixels: torch.Tensor, masks: torch.Tensor, side: int, fit: Literal["square", "shorter"], multiple: int
+    pixels: torch.Tensor, masks: torch.Tensor, side: int, fit: Literal["square", "shorter"], multiple: int = 1
 ) -> list[torch.Tensor]:
     """Each proposal cut out tightly, black outside its mask.
 
     Args:
         pixels: image in [0, 1], (3, H, W). masks: (N, H, W) bool, none empty.
-        side: CLIP's input side. multiple: its patch size.
+        side: CLIP's input side. multiple: the other side is rounded down to a multiple of this.
         fit: "square" squashes the crop, "shorter" fits its shorter side and keeps its shape.
 
     Returns:
@@ -45,12 +49,14 @@ def crops(
     """
     found = []
     for mask, (x0, y0, x1, y1) in zip(masks, masks_to_boxes(masks).int().tolist(), strict=True):
-        crop = (pixels * mask)[:, y0 : y1 + 1, x0 : x1 + 1]
+        box = np.s_[..., y0 : y1 + 1, x0 : x1 + 1]
+        crop = pixels[box] * mask[box]
         h, w = crop.shape[1:]
         size = (side, side)
         if fit == "shorter":
-            scale = side / min(h, w)  # a sliver would become endless: at most four times as long as wide
-            size = tuple(multiple * round(min(n * scale, 4 * side) / multiple) for n in (h, w))  # type: ignore[assignment]
+            # A sliver would become endless: at most four times as long as wide.
+            h, w = (min(side * n // min(h, w), 4 * side) // multiple * multiple for n in (h, w))
+            size = (h, w)
         out = interpolate(crop[None], size, mode="bicubic", antialias=True, align_corners=False)
         found.append(out[0].clamp(0, 1))
     return found
@@ -78,17 +84,27 @@ def _project(visual: Any, hidden: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_images(clip: Any, images: list[torch.Tensor], mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Features of images (3, h, w) in [0, 1], images of one size in one batch; (N, D), each of length 1."""
+    """Features of images (3, h, w) in [0, 1], (N, D), each of length 1.
+
+    Images of one size go together, :data:`IMAGES` at a time; at another size than CLIP's the patches at the right and
+    lower border that are not whole are left out.
+    """
     weight = clip.visual.conv1.weight
     out: list[torch.Tensor] = [torch.empty(0)] * len(images)
     for size in {tuple(i.shape[1:]) for i in images}:
         rows = [n for n, i in enumerate(images) if tuple(i.shape[1:]) == size]
-        batch = torch.stack([(images[n] - mean[:, None, None]) / std[:, None, None] for n in rows]).to(weight)
-        start, patches, _ = _tokens(clip.visual, batch)
-        hidden = clip.visual.transformer(torch.cat([start, patches], 1))[:, 0]
-        for n, feature in zip(rows, _project(clip.visual, hidden), strict=True):
-            out[n] = feature
+        for part in (rows[i : i + IMAGES] for i in range(0, len(rows), IMAGES)):
+            start, patches, _ = _tokens(
+                clip.visual, _normalise(torch.stack([images[n] for n in part]), mean, std, weight)
+            )
+            hidden = clip.visual.transformer(torch.cat([start, patches], 1))[:, 0]
+            for n, feature in zip(part, _project(clip.visual, hidden), strict=True):
+                out[n] = feature
     return torch.stack(out) if out else torch.zeros(0, clip.visual.proj.shape[1]).to(weight)
+
+
+def _normalise(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return ((pixels.to(mean.device) - mean[:, None, None]) / std[:, None, None]).to(like)
 
 
 def mask_attention(patch_masks: torch.Tensor) -> torch.Tensor:
@@ -117,13 +133,14 @@ def encode_masks(
     Returns:
         (N, D) features, each of length 1. A mask smaller than any patch keeps the patch that it covers most.
     """
+    if not len(masks):
+        return encode_images(clip, [], mean, std)
     weight = clip.visual.conv1.weight
     x = interpolate(pixels[None], side, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    x = ((x - mean[:, None, None]) / std[:, None, None]).to(weight)
-    start, patches, grid = _tokens(clip.visual, x)
-    cover = torch.nn.functional.adaptive_avg_pool2d(masks[:, None].float(), grid).flatten(1)
-    inside = cover >= torch.minimum(torch.tensor(0.5), cover.amax(1, keepdim=True))
-    bias = mask_attention(inside).to(weight)
+    start, patches, grid = _tokens(clip.visual, _normalise(x, mean, std, weight))
+    cover = torch.cat([adaptive_avg_pool2d(m.float(), grid) for m in masks.split(IMAGES)]).flatten(1)
+    inside = cover >= cover.amax(1, keepdim=True).clamp_max(0.5)
+    bias = mask_attention(inside.to(weight.device)).to(weight)
     hidden = torch.cat([start.expand(1, len(masks), -1), patches], 1)
     hidden = clip.visual.transformer(hidden, attn_mask=bias)[0, : len(masks)]
     return _project(clip.visual, hidden)

@@ -69,3 +69,50 @@ def noise():
     """Seeded normal noise of any shape."""
     generator = torch.Generator().manual_seed(0)
     return lambda *shape: torch.randn(*shape, generator=generator)
+
+
+@pytest.fixture(scope="session")
+def sd15_shape(tokenizer):
+    """A tiny untrained pipeline with SD 1.5's blocks, its PNDM sampler, 8 heads, and the text encoder's 24 tokens."""
+    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    vae = AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        block_out_channels=[8] * 4,
+        norm_num_groups=4,
+        latent_channels=4,
+        layers_per_block=1,
+    )
+    unet = UNet2DConditionModel(
+        block_out_channels=(16, 16, 32, 32), cross_attention_dim=32, attention_head_dim=8, norm_num_groups=8
+    )
+    scheduler = PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
+    )
+    for part in (vae, unet):
+        part.eval().requires_grad_(False)
+    return StableDiffusionPipeline(
+        vae, CLIPTextModel(text).eval(), tokenizer, unet, scheduler, None, None, requires_safety_checker=False
+    )
+
+
+@pytest.fixture(scope="session")
+def sd15_nets(sd15_shape, clip, clip_tokenizer, clip_dir):
+    """The same with the small CLIP, as networks of the user's own; images of 64 pixels."""
+    from refdiff_lite.backbones import from_networks
+
+    _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip_dir}")
+    return from_networks(sd15_shape, clip, clip_tokenizer, preprocess, side=64)

@@ -146,6 +146,107 @@ def test_repr(unet, inputs):
     assert repr(record) == f"AttentionMaps(cross, softmax, mean of 1 calls: {LAYER} (4, 6, 24))"
 
 
+def test_heads_and_tokens_are_chosen(unet, inputs):
+    with record_attention(unet, LAYER) as mean:
+        unet(*inputs)
+    with record_attention(unet, LAYER, heads="each") as heads:
+        unet(*inputs)
+    assert heads.maps[LAYER].shape == (1, 4, 4, 6, 24)
+    torch.testing.assert_close(heads.maps[LAYER].mean(1), mean.maps[LAYER])
+    with record_attention(unet, LAYER, tokens=[7, 3]) as some:
+        unet(*inputs)
+    assert torch.equal(some.maps[LAYER], mean.maps[LAYER][..., [7, 3]])
+    assert torch.equal(word_map(some, [7], (8, 8)), word_map(mean, [7], (8, 8)))
+    assert torch.equal(word_map(some, [5, 3], (8, 8)), word_map(mean, [3], (8, 8)))
+    with pytest.raises(ValueError, match="token 4 was not recorded, only 7, 3"):
+        word_map(some, [4], (8, 8))
+
+
+def test_heads_one_after_another_give_the_same(unet, inputs, monkeypatch):
+    with record_attention(unet, kind="self") as together:
+        unet(*inputs)
+    monkeypatch.setattr("refdiff_lite.attention._AT_ONCE", 1)
+    with record_attention(unet, kind="self") as apart:
+        unet(*inputs)
+    for name, m in apart.maps.items():
+        torch.testing.assert_close(m, together.maps[name])
+
+
+def test_a_byte_budget_refuses_before_it_is_spent(unet, inputs):
+    before = hooks(unet)
+    with record_attention(unet, kind="self") as record:
+        unet(*inputs)
+    need = sum(4 * m.numel() for m in record.maps.values())
+    with record_attention(unet, kind="self", max_bytes=need):
+        unet(*inputs)
+        unet(*inputs)  # calls are summed: no more memory
+    with (
+        pytest.raises(ValueError, match=r"self-attention of up_blocks.*max_bytes.*coarser layers"),
+        record_attention(unet, kind="self", max_bytes=need - 1),
+    ):
+        unet(*inputs)
+    assert hooks(unet) == before
+    with record_attention(unet, LAYER, tokens=[1], max_bytes=4 * 4 * 6):
+        unet(*inputs)
+
+
+def test_attention_slicing_is_no_hindrance(unet, inputs):
+    with record_attention(unet) as plain:
+        unet(*inputs)
+    processors = unet.attn_processors
+    unet.set_attention_slice(1)
+    try:
+        with record_attention(unet) as sliced:
+            unet(*inputs)
+    finally:
+        unet.set_attn_processor(dict(processors))
+    for name, m in sliced.maps.items():
+        torch.testing.assert_close(m, plain.maps[name], atol=1e-5, rtol=1e-5)
+
+
+def test_offloaded_weights_are_no_hindrance(unet, inputs):
+    """Weights on the meta device, brought back for each layer as it runs, as sequential CPU offload does."""
+    import copy
+
+    from accelerate import cpu_offload
+
+    from refdiff_lite.attention import run_for_attention
+
+    with record_attention(unet, "up") as plain:
+        unet(*inputs)
+    offloaded = cpu_offload(copy.deepcopy(unet), execution_device=torch.device("cpu"))
+    assert next(offloaded.parameters()).device.type == "meta"
+    for run in (offloaded, lambda *x: run_for_attention(offloaded, *x)):
+        with record_attention(offloaded, "up") as record:
+            run(*inputs)
+        assert all(torch.equal(m, plain.maps[name]) for name, m in record.maps.items())
+        assert next(offloaded.parameters()).device.type == "meta"
+
+
+@pytest.mark.slow  # importing the compiler takes seconds
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_compiled_unet_runs_uncompiled_while_it_is_recorded(unet, inputs, in_place):
+    import copy
+
+    with record_attention(unet) as plain:
+        unet(*inputs)
+    net = copy.deepcopy(unet)
+    if in_place:
+        net.compile(backend="eager")
+    else:
+        net = torch.compile(net, backend="eager")
+    with record_attention(net) as record:
+        net(*inputs)
+    assert record.maps.keys() == plain.maps.keys()
+    assert all(torch.equal(m, plain.maps[name]) for name, m in record.maps.items())
+
+
+def test_a_unet_that_leaves_its_modules_out_is_named(unet, inputs, monkeypatch):
+    monkeypatch.setattr(type(unet), "forward", lambda self, *args, **kwargs: None)
+    with pytest.raises(RuntimeError, match="compiled or exported"), record_attention(unet):
+        unet(*inputs)
+
+
 def cross(*layers):
     return AttentionMaps("cross", "softmax", {str(i): layer for i, layer in enumerate(layers)}, 1)
 

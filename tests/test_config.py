@@ -20,7 +20,8 @@ def test_official_has_the_codes_constants():
     assert (official.noise_step, official.denoise_steps) == (2, (1, 0))
     assert (official.guidance, official.attention_guidance, official.scores) == (9.0, True, "logits")
     assert (official.weight_g, official.weight_d, official.beta) == (0.05, 1.0, 0.3)
-    assert (official.keep_largest, official.min_area, official.prompt_suffix) == (10, 10_000, ", ")
+    assert (official.keep_largest, official.min_area, official.prompt_suffix) == (10, 10_001, ", ")
+    assert (official.side_factor, official.pad, official.normalise, official.upsample) == (2, True, "each", "lanczos")
     assert (official.noun_in_crop, official.noun_in_masked) == (0.0, 0.5)
     assert (official.positional_bias, official.axes, official.ramp) == ("crop", "horizontal", 2 / 3)
 
@@ -59,6 +60,8 @@ def test_presets_take_changes_and_check_them(preset):
         ("noun_in_crop", 1.1),
         ("noun_in_masked", -0.1),
         ("positional_bias", "all"),
+        ("side_factor", 0),
+        ("upsample", "nearest"),
         ("ramp", 0),
         ("ramp", 1.5),
         ("axes", "vertical"),

@@ -139,3 +139,12 @@ def test_keep_is_stable_and_takes_no_masks():
     masks[1] = masks[1].flip(-1)
     assert torch.equal(proposals.keep(masks, None, 0), masks)
     assert proposals.keep(masks[:0], 3, 0).shape == (0, 4, 10)
+
+
+def test_unique_drops_later_near_duplicates():
+    masks = torch.zeros(5, 20, 20, dtype=torch.bool)
+    masks[0, :10], masks[1, 10:], masks[2, :10], masks[3, :12] = True, True, True, True
+    masks[2, 0, 0] = False  # IoU 0.995 with the first
+    assert torch.equal(proposals.unique(masks), masks[[0, 1, 3, 4]])
+    assert torch.equal(proposals.unique(masks, iou=0.8), masks[[0, 1, 4]])
+    assert proposals.unique(masks[:0]).shape == (0, 20, 20)

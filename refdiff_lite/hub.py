@@ -1,0 +1,132 @@
+"""The one table of weights on the hub, and how they come to this machine: safetensors only, at pinned revisions."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Files of one repository at one commit, with the bytes of the large ones (small text files count as 0)."""
+
+    repo: str
+    revision: str
+    files: dict[str, int]
+    licence: str
+
+    def missing(self) -> list[str]:
+        """Files that are not in the hub's cache on this machine."""
+        return [
+            f for f in self.files if not isinstance(try_to_load_from_cache(self.repo, f, revision=self.revision), str)
+        ]
+
+    @property
+    def to_download(self) -> int:
+        return sum(self.files[f] for f in self.missing())
+
+
+def _texts(folder: str, *names: str) -> dict[str, int]:
+    return {f"{folder}/{name}": 0 for name in names}
+
+
+WEIGHTS = {
+    # The half-precision files serve every device: the CPU widens them to fp32 when they are loaded.
+    "sd15": Weights(
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        {
+            "model_index.json": 0,
+            **_texts("scheduler", "scheduler_config.json"),
+            **_texts("tokenizer", "merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json"),
+            "text_encoder/config.json": 0,
+            "text_encoder/model.fp16.safetensors": 246_144_864,
+            "unet/config.json": 0,
+            "unet/diffusion_pytorch_model.fp16.safetensors": 1_719_125_304,
+            "vae/config.json": 0,
+            "vae/diffusion_pytorch_model.fp16.safetensors": 167_335_342,
+        },
+        "CreativeML OpenRAIL-M",
+    ),
+    "openai": Weights(
+        "timm/vit_base_patch16_clip_224.openai",
+        "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d",
+        {"open_clip_model.safetensors": 598_516_980},
+        "MIT",
+    ),
+    "laion": Weights(
+        "laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
+        "7288da5a0d6f0b51c4a2b27c624837a9236d0112",
+        {"open_clip_model.safetensors": 598_500_000},  # the same network; the file's own size to about 0.1 %
+        "MIT",
+    ),
+    "sam-base": Weights(
+        "facebook/sam-vit-base",
+        "70c1a07f894ebb5b307fd9eaaee97b9dfc16068f",
+        {"config.json": 0, "preprocessor_config.json": 0, "model.safetensors": 374_979_480},
+        "Apache-2.0",
+    ),
+    "sam-huge": Weights(
+        "facebook/sam-vit-huge",
+        "87aecf0df4ce6b30cd7de76e87673c49644bdf67",
+        {"config.json": 0, "preprocessor_config.json": 0, "model.safetensors": 2_564_500_000},  # to about 0.1 %
+        "Apache-2.0",
+    ),
+}
+"""Commits as public projects pin them: no hub could be asked while this was written."""
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk where ``folder`` is or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def check(names: list[str]) -> None:
+    """Refuse before any download what cannot work.
+
+    Raises:
+        OSError: files are missing and the hub is switched off, or the disk is too small for them.
+    """
+    need = sum(WEIGHTS[n].to_download for n in names)
+    if not any(WEIGHTS[n].missing() for n in names):
+        return
+    if constants.HF_HUB_OFFLINE:
+        raise OSError(
+            f"the weights {', '.join(n for n in names if WEIGHTS[n].missing())} are not on this machine and "
+            "HF_HUB_OFFLINE is set. Unset it and run `refdiff-lite download sd15` once, or use the offline preset "
+            '"toy".'
+        )
+    cache = Path(constants.HF_HUB_CACHE)
+    if (free := free_bytes(cache)) < need:
+        raise OSError(
+            f"{need / 1e9:.1f} GB are to be downloaded but only {free / 1e9:.1f} GB are free at {cache}; make room, or "
+            "set HF_HOME to a folder on a larger disk"
+        )
+
+
+def fetch(name: str) -> Path:
+    """Folder with the files of one entry of :data:`WEIGHTS`; downloads what is missing, and resumes a broken download.
+
+    Raises:
+        OSError: as :func:`check` says, or the hub was not reached.
+    """
+    check([name])
+    weights = WEIGHTS[name]
+    try:
+        folder = snapshot_download(
+            weights.repo,
+            revision=weights.revision,
+            allow_patterns=list(weights.files),
+            local_files_only=not weights.missing(),
+        )
+    except Exception as error:  # the hub's errors have many bases, by version
+        raise OSError(
+            f"{weights.repo} could not be downloaded ({' '.join(str(error).split())[:200]}). Run `refdiff-lite "
+            'download sd15` again when online, it goes on where it stopped; or use the offline preset "toy".'
+        ) from error
+    return Path(folder)
