@@ -110,7 +110,7 @@ def crop_hits(
     text = {tint: clip.encode_text(tokenize(p).to(device), normalize=True) for tint, p in phrases.items()}
     for number, scene in enumerate(scenes):
         pixels = torch.from_numpy(scene.image).permute(2, 0, 1).float().to(device) / 255
-        images = ranking.crops(pixels, torch.from_numpy(scene.masks).to(device), SIDE, "square", 1)
+        images = ranking.crops(pixels, torch.from_numpy(scene.masks).to(device), SIDE, "square")
         features = ranking.encode_images(clip, images, mean, std)
         for thing, feature in zip(scene.things, features, strict=True):
             found.append((number, categories()[int((text[thing.tint] @ feature).argmax())] == thing.category))
