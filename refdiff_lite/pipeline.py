@@ -80,6 +80,10 @@ class Scene:
         self._proposals: dict[str, torch.Tensor] = {}
         self._features: dict[tuple, torch.Tensor] = {}
 
+    def to_full(self, mask: torch.Tensor) -> np.ndarray:
+        """A proposal (h, w) as a mask of the input's size, (H, W) bool."""
+        return _nearest(mask.numpy()[None], self.full_size)[0]
+
     @cached_property
     def latents(self) -> torch.Tensor:
         """x_0, (1, C, h, w); the image's shape is kept, its longer side is the diffusion model's."""
