@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .config import PROPOSALS, VARIANTS, RefDiffConfig
+from .config import BASELINES, PROPOSALS, VARIANTS, RefDiffConfig
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .datasets import Sample
 
 app = typer.Typer(
     help="Which pixels does a phrase mean? Ref-Diff, to learn from and to debug.",
@@ -26,6 +29,7 @@ app = typer.Typer(
 )
 Preset = Enum("Preset", {"toy": "toy", "sd15": "sd15"}, type=str)  # type: ignore[misc]
 VariantName = Enum("VariantName", {v: v for v in VARIANTS}, type=str)  # type: ignore[misc]
+MethodName = Enum("MethodName", {v: v for v in (*VARIANTS, *BASELINES)}, type=str)  # type: ignore[misc]
 ProposalName = Enum("ProposalName", {p: p for p in PROPOSALS}, type=str)  # type: ignore[misc]
 Constants = Enum("Constants", {c: c for c in ("paper", "official", "toy")}, type=str)  # type: ignore[misc]
 
@@ -165,35 +169,82 @@ def demo(
 
 @app.command()
 def evaluate(
-    data: Annotated[str, typer.Argument(help="toyref")] = "toyref",
-    split: Annotated[str, typer.Option(help="val to choose, test to report, unseen: pairs never trained on.")] = "val",
+    data: Annotated[str, typer.Argument(help="toyref, refcoco, refcoco+ or refcocog")] = "toyref",
+    split: Annotated[
+        str, typer.Option(help="toyref: val to choose, test to report, unseen; else val, testA, …")
+    ] = "val",
     style: Annotated[str | None, typer.Option(help="noun, toyref, toyref+ or toyref-g; default: all.")] = None,
-    variant: Annotated[list[VariantName] | None, typer.Option(help="May be repeated; default: all four.")] = None,
-    proposals: Annotated[ProposalName, typer.Option(help="For gs, ds and full.")] = ProposalName("oracle"),
+    variant: Annotated[
+        list[MethodName] | None, typer.Option(help="May be repeated; default: the four of the paper.")
+    ] = None,
+    proposals: Annotated[ProposalName, typer.Option(help="For all but g.")] = ProposalName("oracle"),
     preset: PresetOption = Preset("toy"),
     config: ConstantsOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results.jsonl and summary.json.")] = Path("out/evaluate"),
+    out: Annotated[Path, typer.Option(help="Folder for results, summary, tables, report.")] = Path("out/evaluate"),
     seed: SeedOption = 0,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with refcoco/, refcoco+/, refcocog/.")] = None,
+    images: Annotated[Path | None, typer.Option(help="COCO train2014, folder or zip; default: in --data-dir.")] = None,
+    split_by: Annotated[str | None, typer.Option(help="Partition: unc, umd or google.")] = None,
+    shard: Annotated[str, typer.Option(help="i/n: only every n-th image, from the i-th on.")] = "1/1",
+    retry: Annotated[bool, typer.Option("--retry", help="Run images that had errors again.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the run that lies in --out.")] = False,
 ) -> None:
-    """Measure variants on a data set: one JSON line per expression, and a summary with intervals."""
+    """Measure variants on a data set, with intervals. Started again after a kill, it goes on where it was."""
     with one_line_errors():
-        if data != "toyref":
-            raise ValueError(f"unknown data set {data!r}: choose toyref")
-        from .datasets.toyref import load_toyref
         from .images import check_folder
 
         check_folder(out)
-        samples = load_toyref(split, style, limit)
+        samples, about = _samples(data, split, style, data_dir, images, split_by)
+        if missing := [s.image_id for s in samples if not s.found]:
+            if len(missing) == len(samples):
+                raise FileNotFoundError(
+                    f"none of the {len(samples)} images is there; name their folder or zip with --images"
+                )
+            told = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+            typer.secho(
+                f"{len(missing)} of {len(samples)} images are missing, they count as IoU 0: {told}", fg="yellow"
+            )
+        if not (found := re.fullmatch(r"(\d+)/(\d+)", shard)):
+            raise ValueError(f"--shard {shard!r}: write i/n, for example 1/4")
         from .evaluation import evaluate as run
-        from .evaluation import table
+        from .evaluation import processes, table
         from .pipeline import RefDiff
 
+        settings = _config(preset.value, config, seed)
+        if config is not None and config.value == "official" and data == "refcocog":
+            settings = settings.replace(min_area=0)  # as its code has it for this data set alone
         names = [v.value for v in variant] if variant else list(VARIANTS)
-        model = RefDiff.from_preset(preset.value, _config(preset.value, config, seed))
-        summary = run(model, samples, names, proposals.value, out, {"data": data, "split": split})
-    typer.echo(table(summary))
-    typer.echo(f"-> {out}/summary.json")
+        team = processes()  # before the networks are loaded: it says on which GPU
+        model = RefDiff.from_preset(preset.value, settings)
+        summary = run(
+            model, samples, names, proposals.value, out, about,
+            limit=limit, shard=(int(found[1]), int(found[2])), retry=retry, fresh=fresh, team=team,
+        )  # fmt: skip
+    if summary:
+        typer.echo(table(summary))
+        if summary["errors"]:
+            typer.secho(f"{summary['errors']} expressions failed and count as IoU 0; see results.jsonl", fg="yellow")
+        typer.echo(f"-> {out}/summary.json, results.jsonl, table.md, table.tex, report.html")
+
+
+def _samples(
+    data: str, split: str, style: str | None, data_dir: Path | None, images: Path | None, split_by: str | None
+) -> tuple[list[Sample], dict]:
+    """A data set by its name on the command line, and what the summary says of it."""
+    from .datasets.refer import PUBLISHED, load_refer
+    from .datasets.toyref import load_toyref
+
+    if data == "toyref":
+        return load_toyref(split, style), {"data": data, "split": split, "style": style}
+    if data not in PUBLISHED:
+        raise ValueError(f"unknown data set {data!r}: choose toyref, {', '.join(PUBLISHED)}")
+    if style is not None:
+        raise ValueError("--style is for toyref alone")
+    if data_dir is None:
+        raise ValueError(f"{data} is not downloaded by this package: choose its folder with --data-dir (see README)")
+    samples, about = load_refer(data, split, data_dir, images, split_by)
+    return samples, {"data": data, "split": split, **about}
 
 
 @app.command()

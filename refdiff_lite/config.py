@@ -14,6 +14,8 @@ Variant = Literal["g", "gs", "ds", "full"]
 ProposalKind = Literal["weak", "felzenszwalb", "self-attention", "sam", "oracle"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PROPOSALS: tuple[ProposalKind, ...] = get_args(ProposalKind)
+BASELINES = ("random", "largest", "oracle", "cropping", "region-token", "global-local")
+"""What the variants are compared with, see ``baselines.py``; "oracle" picks the proposal that fits the truth best."""
 
 
 @dataclass(frozen=True)

@@ -1,129 +1,269 @@
-"""Lesson 8: run variants over a data set, one JSON line per expression and variant, and sum up."""
+"""Lesson 8: run variants over a data set, on one process or many, so that a kill loses nothing and nothing counts twice.
+
+``accelerate launch --num_processes N -m refdiff_lite.evaluation refcoco …`` takes the arguments of
+``refdiff-lite evaluate`` and shares the images out among N processes.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from pycocotools import mask as coco_mask
 from tqdm.auto import tqdm
 
-from .config import ProposalKind, Variant
-from .datasets import Sample
+from .baselines import clip_scores, random_choice
+from .compat import versions
+from .config import BASELINES, VARIANTS, ProposalKind
+from .datasets import Record, Sample
+from .expression import parse
 from .images import check_folder, write_text
-from .metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at
-from .pipeline import RefDiff
+from .journal import Journal, errors, weights_digest
+from .metrics import areas, iou
+from .pipeline import RefDiff, Scene
+from .report import write_report
+from .summary import comparable, gains, latex, slices, summarise, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from accelerate import PartialState
+
+__all__ = ["evaluate", "evaluate_scene", "summarise", "table"]
+METHODS = (*VARIANTS, *BASELINES)
+ALPHAS = tuple(i / 10 for i in range(11))
+
+
+def processes() -> PartialState:
+    """This process among those that ``accelerate launch`` started; alone without it. Call it before loading networks.
+
+    A process that is done waits for the slowest, however long that takes.
+    """
+    from accelerate import PartialState
+
+    return PartialState(timeout=timedelta(days=30))
+
+
+def predict(scene: Scene, record: Record, method: str, kind: ProposalKind, truth: np.ndarray) -> dict[str, Any]:
+    """One sentence by one variant or baseline: its mask (H, W), and for "full" the IoU that each alpha would give."""
+    if method in VARIANTS:
+        result = scene.segment(record.text, method, "weak" if method == "g" else kind)  # type: ignore[arg-type]
+        extra = {}
+        if method == "full":
+            fits = _ious(result.masks, truth, scene)
+            s_g, s_d = result.scores["S_G"], result.scores["S_D"]
+            chosen = [int((a * s_g + (1 - a) * s_d).argmax()) if len(fits) else None for a in ALPHAS]
+            extra["alpha_iou"] = [round(fits[i], 4) if i is not None else 0.0 for i in chosen]
+            extra["recall"] = round(max(fits, default=0.0), 4)
+        return {"mask": result.mask, **extra}
+    parsed = parse(record.text)
+    masks = scene.proposals(kind, scene.word_map(parsed)[0] if kind == "weak" else None)
+    masks = masks[masks.flatten(1).any(1)]
+    if not len(masks):
+        return {"mask": np.zeros(scene.full_size, bool)}
+    if method == "random":
+        best = random_choice(len(masks), scene.config.seed, record.sent_id)
+    elif method == "largest":
+        best = int(masks.flatten(1).sum(1).argmax())
+    elif method == "oracle":
+        best = int(np.argmax(_ious(masks, truth, scene)))
+    else:
+        best = int(clip_scores(method, scene, parsed, kind, masks).argmax())
+    return {"mask": scene.to_full(masks[best])}
+
+
+def _ious(masks: torch.Tensor, truth: np.ndarray, scene: Scene) -> list[float]:
+    return [iou(scene.to_full(m), truth) for m in masks]
 
 
 def evaluate_scene(
-    model: RefDiff, sample: Sample, variants: Sequence[Variant], proposals: ProposalKind
+    model: RefDiff, sample: Sample, variants: Sequence[str], proposals: ProposalKind
 ) -> Iterator[dict[str, Any]]:
-    """All expressions of one image by all variants; the image's own work is done once.
+    """All expressions of one image by all variants and baselines; the image's own work is done once.
 
     Yields:
-        rows with intersection, union, iou, and ``hit``: whether the object that the chosen mask fits best is the one named.
+        rows with intersection, union, iou, the mask as RLE, and ``hit``: whether the object that the mask fits best
+        is the one named. What fails is a row with its reason as ``error``, an empty mask, and so IoU 0.
     """
-    scene = model.set_image(sample.path, oracle=sample.masks)
+    broken, scene = "", None
+    masks = np.zeros((len(sample.categories), *sample.size), bool)
+    try:
+        masks = sample.masks
+        scene = model.set_image(sample.image(), oracle=masks)
+    except Exception as error:
+        broken = _reason(error)
     for record in sample.records:
+        truth = masks[record.target]
+        category = sample.categories[record.target]
         for variant in variants:
-            kind: ProposalKind = "weak" if variant == "g" else proposals
-            result = scene.segment(record.text, variant, kind)
-            fits = [iou(result.mask, m) for m in sample.masks]
-            intersection, union = areas(result.mask, sample.masks[record.target])
+            found: dict[str, Any] = {"mask": np.zeros(sample.size, bool)}
+            reason, head, cues = broken, "", ()
+            try:
+                if scene is not None:
+                    parsed = parse(record.text)
+                    head, cues = parsed.head, parsed.cues
+                    found = predict(scene, record, variant, proposals, truth)
+            except Exception as error:
+                reason = _reason(error)
+            mask = found.pop("mask")
+            fits = [iou(mask, m) for m in masks]
+            intersection, union = areas(mask, truth)
             yield {
                 "image_id": sample.image_id,
                 "sent_id": record.sent_id,
                 "style": record.style,
                 "text": record.text,
-                "head": result.expression.head,
+                "head": head,
                 "variant": variant,
-                "proposals": kind,
+                "proposals": "weak" if variant == "g" else proposals,
                 "intersection": intersection,
                 "union": union,
                 "iou": round(intersection / max(1, union), 6),
-                "hit": max(fits) > 0 and int(np.argmax(fits)) == record.target,
-                "objects": len(sample.masks),
+                "hit": max(fits, default=0) > 0 and int(np.argmax(fits)) == record.target,
+                "objects": len(masks),
+                "same": sample.categories.count(category) - 1,
+                "area": int(truth.sum()),
+                "pixels": truth.size,
+                "cues": list(cues),
+                "rle": coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode(),
+                **found,
+                **({"error": reason} if reason else {}),
             }
 
 
-def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """oIoU, mIoU, Pr@X, accuracy and chance of a set of rows, each of the first two and accuracy with its interval."""
-    rows = list(rows)
-    if not rows:
-        return {"n": 0}
-    i, u = [r["intersection"] for r in rows], [r["union"] for r in rows]
-    hits, images = [r["hit"] for r in rows], [r["image_id"] for r in rows]
-    return {
-        "n": len(rows),
-        "images": len(set(images)),
-        "oIoU": overall_iou(i, u),
-        "oIoU_95": bootstrap(list(zip(i, u, strict=True)), images, lambda x: x[:, 0].sum() / max(1, x[:, 1].sum())),
-        "mIoU": mean_iou(i, u),
-        "mIoU_95": bootstrap([a / max(1, b) for a, b in zip(i, u, strict=True)], images),
-        **{f"Pr@{x}": precision_at(x, i, u) for x in (0.5, 0.6, 0.7, 0.8, 0.9)},
-        "accuracy": float(np.mean(hits)),
-        "accuracy_95": bootstrap(hits, images),
-        "chance": float(np.mean([1 / r["objects"] for r in rows])),
-    }
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
 def evaluate(
     model: RefDiff,
     data: Sequence[Sample],
-    variants: Sequence[Variant],
+    variants: Sequence[str],
     proposals: ProposalKind,
     out: Path,
     about: dict[str, Any] | None = None,
+    *,
+    limit: int | None = None,
+    shard: tuple[int, int] = (1, 1),
+    retry: bool = False,
+    fresh: bool = False,
+    team: PartialState | None = None,
 ) -> dict[str, Any]:
-    """Evaluate and write ``results.jsonl`` and ``summary.json`` into ``out``.
+    """Evaluate, or go on where a run into ``out`` was stopped; write results, tables and a report.
+
+    Args:
+        variants: among :data:`METHODS`. about: what the summary says of the data.
+        limit: only the first images. shard: (i, n), only every n-th image from the i-th on; all shards may share
+            ``out``, or bring their ``parts/*.jsonl`` together in one folder later.
+        retry: run images with errors again. fresh: forget what lies in ``out``. team: from :func:`processes`.
 
     Returns:
-        the summary: the leading variant's numbers (full if it ran) on top, then every variant over all expressions and
-        per style; with seed, config and ``about``.
+        the summary (see :func:`conclude`); empty on all but the main process.
+
+    Raises:
+        ValueError: ``out`` holds a run of another config, other weights or other data.
     """
-    check_folder(out)
-    rows: list[dict[str, Any]] = []
-    with tqdm(total=sum(len(s.records) for s in data), desc="evaluating", unit="expr", mininterval=2) as bar:
-        for sample in data:
-            rows += evaluate_scene(model, sample, variants, proposals)
+    if unknown := [v for v in variants if v not in METHODS]:
+        raise ValueError(f"unknown variant {unknown[0]!r}: choose among {', '.join(METHODS)}")
+    if not 1 <= shard[0] <= shard[1]:
+        raise ValueError(f"there is no shard {shard[0]}/{shard[1]}: write i/n with i from 1 to n")
+    team = team or processes()
+    about = {"data": "custom", "split": "–"} | (about or {})
+    identity = {
+        "data": {k: about[k] for k in ("data", "split", "split_by", "style") if k in about},
+        "variants": list(variants),
+        "proposals": proposals,
+        "config": model.config.to_dict(),
+        "weights": weights_digest(model.backbones, "sam" in proposals),
+        "dtype": str(model.backbones.sd.unet.dtype),
+        "versions": versions(),
+    }
+    chosen = list(data[:limit])
+    mine = chosen[shard[0] - 1 :: shard[1]][team.process_index :: team.num_processes]
+    journal = Journal(check_folder(out))
+    if team.is_main_process:
+        journal.open(identity, fresh)
+    team.wait_for_everyone()
+    journal.open(identity)
+    done = {i for i, rows in journal.rows(mine).items() if not (retry and errors(rows))}
+    team.wait_for_everyone()  # nobody writes before everybody has read
+    worker = f"shard{shard[0]}of{shard[1]}-process{team.process_index}of{team.num_processes}"
+    _work(model, mine, done, variants, proposals, journal, worker, not team.is_main_process)
+    team.wait_for_everyone()
+    return conclude(model, data, chosen, variants, proposals, journal, about) if team.is_main_process else {}
+
+
+def _work(
+    model: RefDiff, samples: Sequence[Sample], done: set[int], variants: Sequence[str], proposals: ProposalKind,
+    journal: Journal, worker: str, silent: bool,
+) -> None:  # fmt: skip
+    """Evaluate what is not done, image by image, with rate and time left."""
+    todo = [s for s in samples if s.image_id not in done]
+    total, already = (sum(len(s.records) for s in part) for part in (samples, [s for s in samples if s not in todo]))
+    bad = 0
+    with tqdm(total=total, initial=already, desc="evaluating", unit="expr", mininterval=2, disable=silent) as bar:
+        for sample in todo:
+            rows = list(evaluate_scene(model, sample, variants, proposals))
+            journal.append(worker, sample, rows)
+            bad += errors(rows)
             bar.update(len(sample.records))
-    groups: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+            if bad:
+                bar.set_postfix(errors=bad)
+
+
+def conclude(
+    model: RefDiff, data: Sequence[Sample], chosen: Sequence[Sample], variants: Sequence[str],
+    proposals: ProposalKind, journal: Journal, about: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Sum up what is done so far, in the order of the data.
+
+    Returns:
+        the summary: the leading variant's numbers (full if it ran) on top; then every variant over all expressions
+        and per style, slices, gains, published numbers, and what keeps the run from being compared with them.
+    """
+    found = journal.rows(chosen)
+    done = [s for s in chosen if s.image_id in found]
+    rows = [row for s in done for row in found[s.image_id]]
+    groups: dict[str, dict[str, list]] = {v: defaultdict(list) for v in variants}
     for row in rows:
-        for style in ("all", row["style"]):
+        for style in dict.fromkeys(("all", row["style"])):
             groups[row["variant"]][style].append(row)
-    lead = "full" if "full" in groups or not groups else next(iter(groups))
+    lead = "full" if "full" in groups else variants[0]
+    about = about | {
+        "images_total": len(data), "complete": len(done) == len(data), "preset": model.backbones.name,
+        "proposals": proposals, "missing_images": [s.image_id for s in chosen if not s.found],
+    }  # fmt: skip
+    top = summarise(groups[lead]["all"])
+    literature, notes = comparable(about | {"images": len(done)})
     summary = {
         "variant": lead,
-        **summarise(groups[lead]["all"]),
+        **top,
+        **about,
+        "images": len(done),
         "seed": model.config.seed,
-        "preset": model.backbones.name,
-        "proposals": proposals,
-        **(about or {}),
         "variants": {v: {style: summarise(r) for style, r in styles.items()} for v, styles in groups.items()},
+        "slices": slices(groups[lead]["all"]),
+        "gains": gains(rows),
+        "published": [{"method": p.method, "metric": p.metric, "value": value} for p, value in literature],
+        "comparable": notes,
         "config": model.config.to_dict(),
     }
-    write_text(out / "results.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
-    write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_text(journal.folder / "results.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    write_text(journal.folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    write_text(journal.folder / "table.md", table(summary) + "\n")
+    write_text(journal.folder / "table.tex", latex(summary))
+    write_report(journal.folder / "report.html", summary, rows, done)
     return summary
 
 
-def table(summary: dict[str, Any]) -> str:
-    """The summary as a Markdown table: accuracy and mIoU in percent, with intervals."""
-    lines = ["| variant | style | n | accuracy | chance | mIoU | oIoU | Pr@0.5 |", "|---|---|---|---|---|---|---|---|"]
-    for variant, styles in summary["variants"].items():
-        for style, s in styles.items():
-            if not s["n"]:
-                continue
+if __name__ == "__main__":
+    import sys
 
-            def percent(key: str, s: dict = s) -> str:
-                low, high = s[f"{key}_95"]
-                return f"{100 * s[key]:.1f} ({100 * low:.0f}–{100 * high:.0f})"
+    from .cli import app
 
-            lines.append(
-                f"| {variant} | {style} | {s['n']} | {percent('accuracy')} | {100 * s['chance']:.0f} "
-                f"| {percent('mIoU')} | {percent('oIoU')} | {100 * s['Pr@0.5']:.1f} |"
-            )
-    return "\n".join(lines)
+    app(["evaluate", *sys.argv[1:]], prog_name="python -m refdiff_lite.evaluation")

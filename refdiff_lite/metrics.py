@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+"""The X of Pr@X that the literature reports."""
 
 
 def areas(mask: np.ndarray, truth: np.ndarray) -> tuple[int, int]:
@@ -58,3 +62,27 @@ def bootstrap(
         for _ in range(draws)
     ]
     return float(np.percentile(found, 2.5)), float(np.percentile(found, 97.5))
+
+
+def ratio_interval(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    clusters: Sequence[int],
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """:func:`bootstrap` of a ratio of sums, from each image's sums alone, so that large sets take no longer.
+
+    mIoU, Pr@X and accuracy are such ratios with a denominator of 1 for each sentence, oIoU one of areas.
+    """
+    _, where = np.unique(np.asarray(clusters), return_inverse=True)
+    top, bottom = (np.bincount(where, np.asarray(v, float)) for v in (numerators, denominators))
+    times = _draws(len(top), draws, seed)
+    low, high = np.percentile((times @ top) / np.maximum(1, times @ bottom), (2.5, 97.5))
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=8)
+def _draws(groups: int, draws: int, seed: int) -> np.ndarray:
+    """How often each of the groups is drawn in each draw, (draws, groups)."""
+    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), draws).astype(float)

@@ -87,6 +87,10 @@ class Scene:
         self._features: dict[tuple, torch.Tensor] = {}
         self._texts: dict[tuple[str, str], torch.Tensor] = {}
 
+    def to_full(self, mask: torch.Tensor) -> np.ndarray:
+        """A proposal (h, w) as a mask of the input's size, (H, W) bool."""
+        return _nearest(mask.numpy()[None], self.full_size)[0]
+
     @cached_property
     def latents(self) -> torch.Tensor:
         """x_0, (1, C, h, w), of the image, or with ``config.pad`` of the square around it.

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-
-import numpy as np
-from pycocotools import mask as coco_mask
+from dataclasses import replace
 
 from ..paths import data_dir
-from .records import Record, Sample
+from .records import Sample, build_samples, read_json
 
 SPLITS = ("val", "test", "unseen")
 STYLES = ("noun", "toyref", "toyref+", "toyref-g")
@@ -31,24 +27,6 @@ def load_toyref(split: str = "val", style: str | None = None, limit: int | None 
     if style is not None and style not in STYLES:
         raise ValueError(f"unknown style {style!r}: choose one of {', '.join(STYLES)}")
     folder = data_dir() / "toyref" / split
-    instances = json.loads((folder / "instances.json").read_text())
-    names = {c["id"]: c["name"] for c in instances["categories"]}
-    annotations, refs = defaultdict(list), defaultdict(list)
-    for annotation in instances["annotations"]:
-        annotations[annotation["image_id"]].append(annotation)
-    for ref in json.loads((folder / "refs.json").read_text()):
-        refs[ref["image_id"]].append(ref)
-    scenes = []
-    for image in instances["images"][:limit]:
-        found = annotations[image["id"]]
-        place = {a["id"]: i for i, a in enumerate(found)}
-        records = tuple(
-            Record(s["sent_id"], s["sent"], s["style"], place[ref["ann_id"]])
-            for ref in refs[image["id"]]
-            for s in ref["sentences"]
-            if style in (None, s["style"])
-        )
-        masks = np.stack([coco_mask.decode(a["segmentation"]) > 0 for a in found])
-        path = folder / "images" / image["file_name"]
-        scenes.append(Sample(image["id"], path, masks, tuple(names[a["category_id"]] for a in found), records))
-    return scenes
+    instances, refs = read_json(folder / "instances.json"), read_json(folder / "refs.json")
+    samples = build_samples(instances, refs, lambda image: (folder / "images" / image["file_name"], None))[:limit]
+    return [replace(s, records=tuple(r for r in s.records if style in (None, r.style))) for s in samples]
