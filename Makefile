@@ -36,9 +36,10 @@ format: install ## ruff's formatter and safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-evaluate: install ## README's table: all variants and styles on ToyRef test, true masks as proposals
+METHODS := g gs ds full random largest oracle cropping region-token global-local
+evaluate: install ## README's tables: four variants, six baselines, all styles of ToyRef test; goes on after a stop
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle
-	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb
+	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %)
 
 tune: install ## choose the toy preset's constants on val; data/models/toy/tune.json
 	$(BIN)/python -m refdiff_lite.toy.tune

@@ -22,6 +22,7 @@ from .compat import versions
 from .config import BASELINES, VARIANTS, ProposalKind
 from .datasets import Record, Sample
 from .expression import parse
+from .fusion import fuse
 from .images import check_folder, write_text
 from .journal import Journal, errors, weights_digest
 from .metrics import areas, iou
@@ -53,12 +54,12 @@ def predict(scene: Scene, record: Record, method: str, kind: ProposalKind, truth
     """One sentence by one variant or baseline: its mask (H, W), and for "full" the IoU that each alpha would give."""
     if method in VARIANTS:
         result = scene.segment(record.text, method, "weak" if method == "g" else kind)  # type: ignore[arg-type]
-        extra = {}
+        extra: dict[str, Any] = {}
         if method == "full":
             fits = _ious(result.masks, truth, scene)
             s_g, s_d = result.scores["S_G"], result.scores["S_D"]
-            chosen = [int((a * s_g + (1 - a) * s_d).argmax()) if len(fits) else None for a in ALPHAS]
-            extra["alpha_iou"] = [round(fits[i], 4) if i is not None else 0.0 for i in chosen]
+            chosen = [fits[int(fuse(s_g, s_d, a, 1 - a).argmax())] if fits else 0.0 for a in ALPHAS]
+            extra["alpha_iou"] = [round(x, 4) for x in chosen]
             extra["recall"] = round(max(fits, default=0.0), 4)
         return {"mask": result.mask, **extra}
     parsed = parse(record.text)
@@ -102,7 +103,7 @@ def evaluate_scene(
         category = sample.categories[record.target]
         for variant in variants:
             found: dict[str, Any] = {"mask": np.zeros(sample.size, bool)}
-            reason, head, cues = broken, "", ()
+            reason, head, cues = broken, "", tuple[str, ...]()
             try:
                 if scene is not None:
                     parsed = parse(record.text)
@@ -179,7 +180,7 @@ def evaluate(
         "variants": list(variants),
         "proposals": proposals,
         "config": model.config.to_dict(),
-        "weights": weights_digest(model.backbones, "sam" in proposals),
+        "weights": weights_digest(model.backbones, proposals == "sam"),
         "dtype": str(model.backbones.sd.unet.dtype),
         "versions": versions(),
     }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data as photos
+from test_refer import as_pickle, write_images
 from typer.testing import CliRunner
 
 from refdiff_lite.cli import app
@@ -76,13 +77,53 @@ def test_evaluate_writes_a_line_per_expression_and_a_summary(tmp_path):
     assert summary["n"] == len(rows) > 0
     assert summary["accuracy"] == pytest.approx(np.mean([r["hit"] for r in rows]))
     assert {"oIoU", "mIoU", "Pr@0.5", "accuracy", "n", "seed"} <= summary.keys()
+    again = run.invoke(app, [*command, "--seed", "1"])
+    assert (again.exit_code, again.output.count("\n")) == (2, 1)
+    assert "holds another run: config was" in again.output
+    tables = {"table.md", "table.tex", "report.html", "run.json"}
+    assert tables <= {p.name for p in tmp_path.iterdir()}
 
 
-@pytest.mark.parametrize("arguments", [["refcoco"], ["toyref", "--split", "train"], ["toyref", "--style", "odd"]])
-def test_evaluate_refuses_unknown_data(tmp_path, arguments):
+def test_evaluate_refcoco_from_its_files(tmp_path):
+    """One image is missing: it is told, and counts as IoU 0."""
+    as_pickle(tmp_path)
+    write_images(tmp_path / "train2014", ids=(7,))
+    command = [
+        "evaluate",
+        "refcoco",
+        "--data-dir",
+        str(tmp_path),
+        "--variant",
+        "largest",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    found = run.invoke(app, command)
+    assert found.exit_code == 0, found.output
+    assert "1 of 2 images are missing, they count as IoU 0: 3" in found.output
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["n"], summary["errors"], summary["missing_images"]) == (5, 1, [3])
+    assert "| Ref-Diff (2023) | oIoU | 35.16 |" in found.output
+    assert "3 references here, 3811 were published" in found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["coco"], "choose toyref, refcoco"),
+        (["refcoco"], "choose its folder with --data-dir"),
+        (["refcoco", "--data-dir", "nowhere"], "no folder or zip of images"),
+        (["refcoco", "--data-dir", "nowhere", "--style", "noun"], "--style is for toyref alone"),
+        (["toyref", "--split", "train"], "choose one of val"),
+        (["toyref", "--style", "odd"], "choose one of noun"),
+        (["toyref", "--shard", "2"], "write i/n"),
+    ],
+)
+def test_evaluate_refuses_what_it_does_not_know(tmp_path, monkeypatch, arguments, said):
+    monkeypatch.setattr("refdiff_lite.backbones.load", lambda name: pytest.fail("slow work before the check"))
     found = run.invoke(app, ["evaluate", *arguments, "--out", str(tmp_path)])
     assert found.exit_code == 2
-    assert "choose" in found.output
+    assert said in found.output
 
 
 def test_doctor_names_versions_presets_and_device():

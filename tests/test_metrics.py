@@ -5,7 +5,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from refdiff_lite.metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at
+from refdiff_lite.metrics import (
+    THRESHOLDS,
+    areas,
+    bootstrap,
+    iou,
+    mean_iou,
+    overall_iou,
+    precision_at,
+    ratio_interval,
+)
 
 
 def square(y, x, side, size=10):
@@ -97,3 +106,69 @@ def test_interval_of_another_statistic():
     low, high = bootstrap(rows, [0, 1, 2], lambda r: r[:, 0].sum() / r[:, 1].sum())
     assert 0.5 <= low < high == 1
     assert bootstrap([0.5, 0.5], [0, 1]) == (0.5, 0.5)
+
+
+@st.composite
+def pairs(draw):
+    """Intersections and unions of some sentences, and the image of each."""
+    n = draw(st.integers(1, 20))
+    unions = draw(st.lists(st.integers(0, 50), min_size=n, max_size=n))
+    return [draw(st.integers(0, u)) for u in unions], unions, draw(st.lists(st.integers(0, 4), min_size=n, max_size=n))
+
+
+@settings(max_examples=50, deadline=None)
+@given(masks, masks)
+def test_iou_is_symmetric_bounded_and_1_only_for_equals(a, b):
+    assert iou(a, b) == iou(b, a)
+    assert 0 <= iou(a, b) <= 1
+    assert (iou(a, b) == 1) == (a.any() and (a == b).all())
+    assert iou(a, np.zeros_like(a)) == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(masks, st.integers(0, 5), st.integers(0, 8))
+def test_one_pixel_more_or_less(a, y, x):
+    """One pixel of the union's size is what IoU moves by."""
+    b = a.copy()
+    b[y, x] ^= True
+    union = int((a | b).sum())
+    assert iou(a, b) == pytest.approx((union - 1) / union)
+
+
+@settings(max_examples=50, deadline=None)
+@given(pairs(), st.randoms(use_true_random=False))
+def test_order_does_not_matter_and_shards_add_up(drawn, rng):
+    i, u, images = drawn
+    rows = list(zip(i, u, images, strict=True))
+    rng.shuffle(rows)
+    j, v, shuffled = (list(x) for x in zip(*rows, strict=True))
+    for metric in (overall_iou, mean_iou, lambda a, b: precision_at(0.5, a, b)):
+        assert metric(j, v) == pytest.approx(metric(i, u))
+        assert 0 <= metric(i, u) <= 1
+    assert ratio_interval(j, v, shuffled, 50) == pytest.approx(ratio_interval(i, u, images, 50))
+    cut = rng.randint(0, len(i))
+    parts = [(i[:cut], u[:cut]), (i[cut:], u[cut:])]
+    assert sum(mean_iou(a, b) * len(a) for a, b in parts) == pytest.approx(mean_iou(i, u) * len(i))
+    assert sum(overall_iou(a, b) * max(1, sum(b)) for a, b in parts if sum(b)) == pytest.approx(
+        overall_iou(i, u) * max(1, sum(u))
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(pairs())
+def test_precision_falls_with_the_threshold(drawn):
+    i, u, _ = drawn
+    found = [precision_at(x, i, u) for x in (0.0, 0.3, *THRESHOLDS, 1.0)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] == 1
+
+
+def test_ratio_interval_is_the_bootstrap():
+    """Two ways to draw the same thing: whole rows, or every image's sums."""
+    rng = np.random.default_rng(0)
+    unions, images = rng.integers(50, 500, 400), rng.integers(0, 60, 400)
+    parts = rng.uniform(size=400) * unions
+    fast = ratio_interval(parts, unions, images, 4000)
+    slow = bootstrap(np.stack([parts, unions], 1), images, lambda r: r[:, 0].sum() / r[:, 1].sum(), 4000)
+    assert fast == pytest.approx(slow, abs=0.004)
+    assert fast[0] < parts.sum() / unions.sum() < fast[1]
