@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test test-quick lint format evaluate tune measure ablation pictures train-toy data wheel clean
+.PHONY: help install demo test test-quick lint format notebooks lab evaluate tune measure ablation pictures train-toy data wheel clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -35,6 +35,12 @@ lint: install
 format: install ## ruff's formatter and safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+notebooks: install ## build all lessons and their exercises from notebooks/*.py (one: make notebooks ONLY=03)
+	$(BIN)/python notebooks/build_notebooks.py $(ONLY)
+
+lab: install ## open the lessons in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/README.md
 
 METHODS := g gs ds full random largest oracle cropping region-token global-local
 evaluate: install ## README's tables: four variants, six baselines, all styles of ToyRef test; goes on after a stop

@@ -1,0 +1,234 @@
+"""Build the lessons: ``python notebooks/build_notebooks.py [01 02 …]`` (``make notebooks`` builds all).
+
+``NN_name.py`` (py:percent, with solutions) is the one source. From it come ``NN_name.ipynb``, executed, with stored
+outputs, and ``exercises/NN_name.ipynb``, with the solutions taken out. Building twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import io
+import os
+import re
+import sys
+import textwrap
+import time
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import yaml
+from PIL import Image
+
+from refdiff_lite.images import write_text
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+CHECKED = "nbval-check-output"
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+SETUP = f"""\
+# Set-up: the same cell in every lesson. Running it again does no harm.
+PRESET = "toy"  # the one line to change: "sd15" runs the lesson on Stable Diffusion 1.5, on a GPU
+
+try:
+    from refdiff_lite import lesson
+except ModuleNotFoundError:  # in Colab: adds what is missing and replaces nothing
+    %pip install --quiet "refdiff-lite @ git+{REPOSITORY}"
+    from refdiff_lite import lesson
+
+lesson.start(PRESET)"""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One source file: its header (title, minutes, cpu, gpu, goals) and its cells."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def number(self) -> int:
+        return int(self.name[:2])
+
+    @cached_property
+    def _parts(self) -> tuple[dict[str, Any], str]:
+        found = re.match(r"# ---\n(.*?)# ---\n", text := self.path.read_text(encoding="utf-8"), re.S)
+        if not found:
+            raise ValueError(f"{self.path.name} must begin with a header between two lines '# ---'")
+        return yaml.safe_load(re.sub(r"^# ?", "", found[1], flags=re.M)), text[found.end() :]
+
+    @property
+    def header(self) -> dict[str, Any]:
+        return self._parts[0]
+
+    def cells(self) -> list[Any]:
+        """The source's cells, new at each call, with ids that hang on their text alone."""
+        cells = jupytext.reads(self._parts[1], fmt="py:percent").cells
+        for cell in cells:
+            cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        if not tagged(cells[0], "setup"):
+            raise ValueError(f'the first cell of {self.path.name} must be the set-up cell, tags=["setup"]')
+        return cells
+
+
+def tagged(cell: Any, tag: str) -> bool:
+    return tag in cell.metadata.get("tags", [])
+
+
+def lessons() -> list[Lesson]:
+    return [Lesson(path) for path in sorted(HERE.glob("[0-9][0-9]_*.py"))]
+
+
+def opening(lesson: Lesson, exercises: bool) -> str:
+    """The block at the head of every notebook, from the lesson's header."""
+    every, h = lessons(), lesson.header
+    place = [other.name for other in every].index(lesson.name)
+    file = f"{lesson.name}.ipynb"
+    colab = f"https://colab.research.google.com/github/{REPOSITORY.split('github.com/')[1]}/blob/main/notebooks/"
+    badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}%s{file})"
+
+    def link(other: Lesson | None) -> str:
+        return f"[{other.number} {other.header['title']}]({other.name}.ipynb)" if other else "–"
+
+    if exercises:
+        twin = f"Exercises to solve. Everything solved, with its outputs: [lesson {lesson.number}](../{file})."
+    else:
+        twin = f"Here the exercises are solved. To solve them yourself: [exercises/{file}](exercises/{file})."
+    goals = "\n".join(f"- {goal}" for goal in h["goals"])
+    return f"""\
+# {lesson.number} · {h["title"]}
+
+{badge % ("exercises/" if exercises else "")} {twin}
+
+| your time | computing time | before this | after this |
+|---|---|---|---|
+| {h["minutes"]} minutes | CPU {h["cpu"]} min (toy), GPU {h["gpu"]} min (sd15) \
+| {link(every[place - 1] if place else None)} | {link(every[place + 1] if place + 1 < len(every) else None)} |
+
+You will be able to
+
+{goals}"""
+
+
+def split_solutions(source: str, student: bool) -> str:
+    """A cell's code with the solution in place, or with a stub instead of every solution block."""
+
+    def replace(found: re.Match[str]) -> str:
+        indent, block = found[1], found[2]
+        if not student:
+            return block
+        if indent:
+            return f'{indent}raise NotImplementedError("your code here")\n'
+        tree = ast.parse(textwrap.dedent(block))
+        names = [t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)]
+        return "".join(f"{name} = ...  # your answer\n" for name in names)
+
+    return re.sub(rf"^([ ]*){BEGIN}\n(.*?)^[ ]*{END}\n?", replace, source + "\n", flags=re.M | re.S).rstrip("\n")
+
+
+def notebook(lesson: Lesson, exercises: bool = False) -> Any:
+    """The notebook of a lesson, not yet run: opening block, set-up cell, and the source's cells."""
+    cells = [nbformat.v4.new_markdown_cell(opening(lesson, exercises)), *lesson.cells()]
+    seen: dict[str, int] = {}
+    for cell in cells:
+        if cell.cell_type == "code":
+            cell.source = SETUP if tagged(cell, "setup") else split_solutions(cell.source, exercises)
+        elif exercises and cell is not cells[0]:
+            cell.source = cell.source.replace("](../", "](../../")  # the copies lie one folder deeper
+        digest = hashlib.sha256(cell.source.encode()).hexdigest()[:12]
+        seen[digest] = seen.get(digest, 0) + 1
+        cell.id = f"{digest}-{seen[digest]}"
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def execute(nb: Any) -> None:
+    """Run all cells in a fresh kernel and keep what is worth storing: text, tables, and pictures made small."""
+    from nbclient import NotebookClient
+
+    NotebookClient(nb, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}).execute()
+    nb.metadata.pop("widgets", None)
+    nb.metadata["language_info"] = {"name": "python"}
+    for cell in nb.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]  # progress bars
+            for output in cell.outputs:
+                if "data" in output:
+                    output.metadata = {}
+                    output.data.pop("application/vnd.jupyter.widget-view+json", None)
+                    if "image/png" in output.data:
+                        output.data["image/png"] = small_png(output.data["image/png"])
+
+
+def small_png(encoded: str) -> str:
+    """A PNG of at most 256 colours: half the bytes, and for plots and small pictures no visible loss."""
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+    out = io.BytesIO()
+    picture.quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def syllabus() -> str:
+    """README.md's table, from the headers of all lessons."""
+    rows = ["| lesson | minutes | you will be able to | exercises |", "|---|---|---|---|"]
+    for lesson in lessons():
+        goals = "; ".join(lesson.header["goals"])
+        count = sum(tagged(cell, "exercise") for cell in lesson.cells())
+        file = f"{lesson.name}.ipynb"
+        title = f"[{lesson.number} {lesson.header['title']}]({file})"
+        rows.append(f"| {title} | {lesson.header['minutes']} | {goals} | [{count}](exercises/{file}) |")
+    return "\n".join(rows)
+
+
+def readme() -> str:
+    """notebooks/README.md with a fresh table between its markers."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    begin, end = "<!-- syllabus -->\n", "\n<!-- end of syllabus -->"
+    return text[: text.index(begin) + len(begin)] + syllabus() + text[text.index(end) :]
+
+
+def save(nb: Any, path: Path) -> None:
+    nbformat.validate(nb)
+    write_text(path, nbformat.writes(nb) + "\n")
+
+
+def main(wanted: list[str]) -> None:
+    """Build the lessons whose names begin with one of ``wanted``, or all of them, and the syllabus."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same sums in the same order on every machine
+    chosen = [x for x in lessons() if not wanted or x.name.startswith(tuple(wanted))]
+    if not chosen:
+        raise SystemExit(
+            f"no lesson begins with {' or '.join(wanted)}; there are {', '.join(x.name for x in lessons())}"
+        )
+    (HERE / "exercises").mkdir(exist_ok=True)
+    for lesson in chosen:
+        start = time.perf_counter()
+        nb = notebook(lesson)
+        execute(nb)
+        save(nb, HERE / f"{lesson.name}.ipynb")
+        save(notebook(lesson, exercises=True), HERE / "exercises" / f"{lesson.name}.ipynb")
+        print(f"{lesson.name}: {time.perf_counter() - start:.0f} s", flush=True)
+    for lesson in lessons():  # an opening block names its neighbours: those of a new lesson change too
+        for exercises in (False, True):
+            path = HERE / ("exercises" if exercises else "") / f"{lesson.name}.ipynb"
+            if path.exists():
+                nb = nbformat.read(path, as_version=4)
+                nb.cells[0] = notebook(lesson, exercises).cells[0]
+                save(nb, path)
+    write_text(HERE / "README.md", readme())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
