@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test test-quick lint format notebooks lab evaluate tune measure ablation pictures train-toy data wheel clean
+.PHONY: help install demo test test-quick lint format notebooks lab evaluate bench bench-time tune measure ablation pictures train-toy data wheel clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -46,6 +46,14 @@ METHODS := g gs ds full random largest oracle cropping region-token global-local
 evaluate: install ## README's tables: four variants, six baselines, all styles of ToyRef test; goes on after a stop
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %)
+
+bench: install ## compute and memory at real size, counted without running: benchmarks/
+	$(BIN)/python benchmarks/bench_compute.py
+	$(BIN)/python benchmarks/bench_memory.py
+
+bench-time: install ## seconds on this machine, and a dry run of the whole pipeline at full size (minutes, 8 GB)
+	$(BIN)/python benchmarks/bench_time.py
+	$(BIN)/python benchmarks/full_size.py
 
 tune: install ## choose the toy preset's constants on val; data/models/toy/tune.json
 	$(BIN)/python -m refdiff_lite.toy.tune
