@@ -6,6 +6,7 @@ Training curves, samples with their prompts, the map of every noun of a busy sce
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -117,9 +118,9 @@ def main(out: Annotated[Path | None, typer.Option(help="Default: beside the netw
     }  # fmt: skip
     for name, make in pictures.items():
         figure = make()
-        write_whole(out / f"{name}.png", lambda path, f=figure: f.savefig(path, dpi=80))
+        write_whole(out / f"{name}.png", partial(figure.savefig, dpi=80))
         plt.close(figure)
-        typer.echo(f"-> {out / name}.png")
+        typer.echo(f"-> {out}/{name}.png")
 
 
 if __name__ == "__main__":
