@@ -150,13 +150,12 @@ class RefDiffConfig:
         values: dict[str, Any] = dict(
             weak_choice="otsu",
             masked_side="full",
-            layers=r"up_blocks\.1\.attentions\.0",
+            layers="up",
             noise_step=1,
             denoise_steps=(1,),
-            noun_in_crop=0.75,
-            noun_in_masked=0.0,
             weight_g=0.05,
             weight_d=0.95,
+            beta=0.5,
         )
         return cls(**values | changes)
 

@@ -6,6 +6,7 @@ Training curves, samples with their prompts, the map of every noun of a busy sce
 from __future__ import annotations
 
 import json
+import textwrap
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -69,7 +70,7 @@ def samples(model: RefDiff, guidance: float = 5.0, steps: int = 30) -> Figure:
         image = model.backbones.sd(
             prompt, num_inference_steps=steps, guidance_scale=guidance, height=SIDE, width=SIDE, generator=generator
         ).images[0]
-        show_image(np.array(image), ax, prompt)
+        show_image(np.array(image), ax, textwrap.fill(prompt, 24))
     return figure
 
 
