@@ -23,6 +23,7 @@ class AttentionMaps:
 
     ``maps[name]`` is (batch, h, w, keys) float32: for cross-attention the keys are the prompt's tokens, for
     self-attention the h * w pixels, row by row. h and w come from the latents, never from a square root.
+    Recorded with ``per_head``, it is (batch, heads, h, w, keys).
     """
 
     kind: Kind
@@ -46,7 +47,11 @@ def _grid(queries: int, height: int, width: int) -> tuple[int, int]:
 
 @contextmanager
 def record_attention(
-    unet: torch.nn.Module, layers: str = "", kind: Kind = "cross", scores: Literal["softmax", "logits"] = "softmax"
+    unet: torch.nn.Module,
+    layers: str = "",
+    kind: Kind = "cross",
+    scores: Literal["softmax", "logits"] = "softmax",
+    per_head: bool = False,
 ) -> Iterator[AttentionMaps]:
     """Record attention while the UNet runs, without changing what it computes.
 
@@ -56,6 +61,7 @@ def record_attention(
     Args:
         layers: regular expression that a layer's name must match (``up_blocks.0``); "" takes all.
         scores: "softmax" as in the paper, "logits" (before the softmax) as in the official code.
+        per_head: keep the heads apart, to look at each; the stages of the method want their mean.
 
     Raises:
         ValueError: no layer matches, or a recording of this kind is already running on this UNet.
@@ -86,7 +92,7 @@ def record_attention(
                 logits = torch.einsum("bhqd,bhkd->bhqk", q, k).float() * module.scale
                 heads = logits.softmax(-1) if scores == "softmax" else logits
                 h, w = _grid(hidden.shape[1], *size)
-                found_here = rearrange(heads.mean(1), "b (h w) keys -> b h w keys", h=h, w=w)
+                found_here = rearrange(heads if per_head else heads.mean(1), "... (h w) keys -> ... h w keys", h=h, w=w)
             sums[name] = sums[name] + found_here if name in sums else found_here
 
         return hook
