@@ -58,3 +58,9 @@ def bootstrap(
         for _ in range(draws)
     ]
     return float(np.percentile(found, 2.5)), float(np.percentile(found, 97.5))
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of two uint8 images; equal ones have about 138."""
+    error = np.square(a.astype(float) - b.astype(float)).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))

@@ -5,6 +5,8 @@ JavaScript (``static/``), and a still picture. ``save_html`` writes one file tha
 """
 
 from .attention import AttentionExplorer
+from .gallery import Gallery
+from .inversion import InversionExplorer
 from .playground import SegmentationPlayground
 
-__all__ = ["AttentionExplorer", "SegmentationPlayground"]
+__all__ = ["AttentionExplorer", "Gallery", "InversionExplorer", "SegmentationPlayground"]
