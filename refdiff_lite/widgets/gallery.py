@@ -106,7 +106,13 @@ def frames(items: Sequence[Item], budget: int) -> tuple[list[dict[str, Any]], di
         arrays[f"{i}/masks"] = bits(np.stack([mask, truth]))
         arrays[f"{i}/map"] = quantise(_fit(item.word_map, MAP_SIDE)[None])[0][0]
         entries.append(
-            {"image": item.image_id, "size": list(mask.shape), "text": item.text, "head": item.head, "style": item.style}
+            {
+                "image": item.image_id,
+                "size": list(mask.shape),
+                "text": item.text,
+                "head": item.head,
+                "style": item.style,
+            }
             | {"iou": round(item.iou, 3), "cause": item.cause, "scores": [round(s, 4) for s in item.scores[:5]]}
         )
     size = sum(a.nbytes for a in arrays.values()) + 500 * len(items)
@@ -137,7 +143,9 @@ class Gallery(Explorer):
         super().__init__()
         entries, arrays = frames(self.items, DATA_BYTES)
         styles = list(dict.fromkeys(i.style for i in self.items))
-        self.show({"title": "Results, one by one", "entries": entries, "styles": styles, "causes": list(CAUSES)}, arrays)
+        self.show(
+            {"title": "Results, one by one", "entries": entries, "styles": styles, "causes": list(CAUSES)}, arrays
+        )
         self.choose(**choices)
 
     @classmethod
@@ -154,7 +162,9 @@ class Gallery(Explorer):
 
     def shown(self) -> list[int]:
         """Indices of the items that pass the filters, in order."""
-        kept = [i for i, item in enumerate(self.items) if self.style in ("", item.style) and self.cause in ("", item.cause)]
+        kept = [
+            i for i, item in enumerate(self.items) if self.style in ("", item.style) and self.cause in ("", item.cause)
+        ]
         if self.order == "run":
             return kept
         return sorted(kept, key=lambda i: self.items[i].iou, reverse=self.order == "best")

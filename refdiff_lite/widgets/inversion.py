@@ -128,7 +128,9 @@ class InversionExplorer(Explorer):
         figure = Figure(figsize=(6.6, 2.25 * len(self.journeys)), dpi=90, layout="constrained")
         axes = figure.subplots(len(self.journeys), 3, squeeze=False)
         for row, (way, journey) in zip(axes, self.journeys.items(), strict=True):
-            for ax, step, name in zip(row, (0, middle, -1), (way, "noise", f"back, {journey.psnr[-1]:.0f} dB"), strict=True):
+            for ax, step, name in zip(
+                row, (0, middle, -1), (way, "noise", f"back, {journey.psnr[-1]:.0f} dB"), strict=True
+            ):
                 show_image(journey.images[step], ax, name)
         return figure
 

@@ -90,7 +90,9 @@ def answer(scene: Scene, expression: Expression, kinds: Sequence[str], truth: np
     return Answer(expression, tuple(words), c.numpy(), parts)
 
 
-def score(parts: Parts, variant: str, alpha: float, beta: float, bias: bool, otsu: bool = False) -> dict[str, np.ndarray]:
+def score(
+    parts: Parts, variant: str, alpha: float, beta: float, bias: bool, otsu: bool = False
+) -> dict[str, np.ndarray]:
     """S_G, S_D and S of every proposal, each (N,): the paper's sums for one setting of the knobs.
 
     Args:

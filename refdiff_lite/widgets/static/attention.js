@@ -55,7 +55,7 @@ function render(context) {
     walkable(row, () => chips.map((c) => c.button))(chips[meta.head].button);
 
     // ---- pictures
-    const url = pictureUrl(view, arrays.image);
+    const url = pictureUrl(arrays.image);
     const ratio = meta.size[1] / meta.size[0];
     const onpoint = (at) => { point = at; draw(); };
     const same = (a, b) => a.length && cellOf(a, grid()) === cellOf(b, grid());
@@ -148,6 +148,7 @@ function render(context) {
       const shown = pinned.length ? [...pinned] : [meta.head];
       if (hovered !== null && !shown.includes(hovered)) shown[shown.length - 1] = hovered;
       panes[1].el.hidden = shown.length < 2;
+      panes[1].el.classList.remove("rdl-pinned");
       shown.forEach((w, i) => drawWord(panes[i], w, pinned.includes(w)));
       for (const p of panes) p.mark(at, grid());
       drawPixel(at);

@@ -7,7 +7,7 @@ function render(context) {
     const arrays = unpack(view.model);
     const { entries } = meta;
     const rim = () => getComputedStyle(root).getPropertyValue("--rim");
-    const urls = Object.fromEntries(Object.keys(arrays).filter((n) => n.startsWith("image/")).map((n) => [n, pictureUrl(view, arrays[n])]));
+    const urls = Object.fromEntries(Object.keys(arrays).filter((n) => n.startsWith("image/")).map((n) => [n, pictureUrl(arrays[n])]));
     const live = liveLine(view);
     let opener = null;
 
@@ -119,13 +119,17 @@ function render(context) {
       style.update();
       wall.replaceChildren(...list.map((i) => cards[i]));
       if (list.length) stop(cards[list[0]]);
+      drawPanel();
+      if (get("opened") < 0) sayWall(list);
+    }
+
+    function sayWall(list) {
       const mean = list.reduce((sum, i) => sum + entries[i].iou, 0) / (list.length || 1);
       live.say(list.length ? `${list.length} of ${entries.length} results, mean IoU ${mean.toFixed(2)}.` : "No result passes these filters.");
-      drawPanel();
     }
 
     view.on("order style cause", drawWall);
-    view.on("opened", () => { drawPanel(); if (get("opened") < 0) drawWall(); });
+    view.on("opened", () => { drawPanel(); if (get("opened") < 0) sayWall(shown()); });
     root.classList.add("rdl-smooth");
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", meta.title);

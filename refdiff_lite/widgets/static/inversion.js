@@ -16,7 +16,7 @@ function render(context) {
     // ---- pictures: one strip a way, moved under its window; latents in four channels
     const panes = meta.ways.map((way) => {
       const pane = picturePane(view, blank, meta.size[1] / meta.size[0], { label: names[way] ?? way });
-      pane.stage.style.backgroundImage = `url(${pictureUrl(view, arrays[`${way}/strip`])})`;
+      pane.stage.style.backgroundImage = `url("${pictureUrl(arrays[`${way}/strip`])}")`;
       pane.stage.style.backgroundSize = `${(last + 1) * 100}% 100%`;
       pane.title.textContent = names[way] ?? way;
       pane.el.classList.add(`rdl-way-${way}`);

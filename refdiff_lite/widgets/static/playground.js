@@ -105,7 +105,7 @@ function render(context) {
     }
 
     // ---- pictures
-    const url = pictureUrl(view, unpack(model).image);
+    const url = pictureUrl(unpack(model).image);
     const size = get("_meta").size;
     const pane = picturePane(view, url, size[1] / size[0], { label: "the image with the mask shown" });
     const image = new Image();
