@@ -48,7 +48,8 @@ class Expression:
     cues: tuple[str, ...]
 
 
-def _words(text: str) -> list[re.Match[str]]:
+def find_words(text: str) -> list[re.Match[str]]:
+    """The words of a text, each with its place; letters and their marks of every script."""
     return list(re.finditer(r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:['’-][\p{L}\p{M}\p{N}]+)*", text))
 
 
@@ -85,7 +86,7 @@ def parse(text: str, head: str | None = None) -> Expression:
     text = " ".join(text.split())
     if len(text) > _MAX:
         raise ValueError(f"the expression has {len(text)} characters; write at most {_MAX}, best a short phrase")
-    words = _words(text)
+    words = find_words(text)
     if not words:
         raise ValueError(f'the expression {text!r} has no word; write a phrase such as "the small cat on the left"')
     chosen = _head(words)

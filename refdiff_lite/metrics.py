@@ -86,3 +86,9 @@ def ratio_interval(
 def _draws(groups: int, draws: int, seed: int) -> np.ndarray:
     """How often each of the groups is drawn in each draw, (draws, groups)."""
     return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), draws).astype(float)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of two uint8 images; equal ones have about 138."""
+    error = np.square(a.astype(float) - b.astype(float)).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))

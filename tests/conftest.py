@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -116,3 +117,41 @@ def sd15_nets(sd15_shape, clip, clip_tokenizer, clip_dir):
 
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip_dir}")
     return from_networks(sd15_shape, clip, clip_tokenizer, preprocess, side=64)
+
+
+def scene():
+    """A test scene under the bundled networks, with its true masks."""
+    from refdiff_lite import RefDiff
+    from refdiff_lite.datasets.toyref import load_toyref
+
+    sample = load_toyref("test")[0]
+    return RefDiff.from_preset("toy").set_image(sample.path, oracle=sample.masks)
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    """Makes attention as a UNet with layers on such grids would give it, from random numbers."""
+    from refdiff_lite.widgets.attention import Attention
+
+    def make(grids=((4, 4), (2, 2)), heads=2, steps=2, words=("start", "a", "cat", "end"), side=32, self_side=4):
+        rng = np.random.default_rng(0)
+        cross = tuple(
+            {
+                f"blocks.{i}": rng.normal(size=(heads, h, w, len(words) + 3)).astype(np.float32)
+                for i, (h, w) in enumerate(grids)
+            }
+            for _ in range(steps)
+        )
+        looks = rng.random((steps, *[self_side] * 4)).astype(np.float32)
+        return Attention(
+            image=rng.integers(0, 255, (side, side, 3), dtype=np.uint8),
+            words=words,
+            head=len(words) - 2,
+            timesteps=tuple(range(1, 1 + 50 * steps, 50)),
+            cross=cross,
+            columns=tuple(range(len(words))),
+            self_maps=tuple(looks / looks.sum((-2, -1), keepdims=True)),
+            reads=("blocks.0",),
+        )
+
+    return make

@@ -23,17 +23,11 @@ from ..backbones import Backbones, load
 from ..images import write_text, write_whole
 from ..inversion import denoise, guided, invert
 from ..latents import add_noise, decode, encode
-from ..metrics import bootstrap
+from ..metrics import bootstrap, psnr
 from ..pipeline import RefDiff
 from .phrases import Phrase, caption, names_one
 from .scenes import SIDE, ToyScene, categories, make_scene
 from .train_clip import crop_hits
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of two uint8 images."""
-    error = np.square(a.astype(float) - b.astype(float)).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
 def vae_psnr(nets: Backbones, scenes: list[ToyScene]) -> list[float]:

@@ -1,0 +1,81 @@
+# %% [markdown]
+# # A tour of the explorers
+#
+# Four pictures that answer at once, for looking into Ref-Diff while you work. Each is a widget, a still picture (what you
+# see where no widget can run), and one HTML file to hand out.
+#
+# **Keys** in all four: Tab goes from part to part, arrows walk, Enter chooses, Escape lets go.
+
+# %%
+from IPython.display import display
+
+from refdiff_lite import RefDiff
+from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
+
+data = load_toyref("test", limit=12)
+sample = max(data, key=lambda s: len(s.masks))
+model = RefDiff.from_preset("toy")
+scene = model.set_image(sample.path, oracle=sample.masks)
+
+# %% [markdown]
+# ## 1. Where every word looks
+#
+# Cross-attention gives every pixel a share for every token. Hover a word to see its shares over the image; hover a
+# pixel to see them the other way round, as bars under the words, with the pixel's own self-attention beside. Click two
+# words to compare them.
+#
+# **Try it**: pin the head word and an adjective. Which of the two finds the thing? Then look at the `start` token, which
+# has no meaning at all and takes most of the attention.
+
+# %%
+sentence = max((r.text for r in sample.records), key=len)
+attention = AttentionExplorer.from_scene(scene, sentence)
+display(attention)
+
+# %% [markdown]
+# What you chose lies in the model, so Python can go on from there.
+
+# %%
+print(attention)
+print("maps shown:", attention.maps().shape)
+
+# %% [markdown]
+# ## 2. Which mask does a sentence mean?
+#
+# Every proposal gets S_G from the word's map and S_D from CLIP, and S is their weighted sum. Turn α and β and watch
+# when the winner changes: that is how much the answer hangs on a constant. Type a sentence of your own, or click another
+# word to make it the head.
+#
+# **Try it**: which variants still find the thing when you swap left for right?
+
+# %%
+truth = {r.text: sample.masks[r.target] for r in sample.records}
+playground = SegmentationPlayground(scene, sentence, truth=truth)
+display(playground)
+
+# %% [markdown]
+# ## 3. Through the noise and back
+#
+# Random noise forgets the picture. DDIM inversion looks for the noise that leads back to it, with a small mistake in each step;
+# repeating each step until it agrees with itself mends nearly all of it. Slide to the middle: can you still see the picture?
+
+# %%
+inversion = InversionExplorer.from_scene(scene, steps=6)
+display(inversion)
+
+# %% [markdown]
+# ## 4. Results, one by one
+#
+# A mean IoU hides more than it says. Look at the worst first, and ask of each: was the wrong object chosen, or the right
+# one badly outlined? A **twin** is another object of the same kind.
+
+# %%
+gallery = Gallery.from_run(model, data[:4], proposals="felzenszwalb")
+display(gallery)
+
+# %% [markdown]
+# ## Hand one out
+#
+# `attention.save_html("attention.html")` writes one file that anyone can open, without Python and without a network. The
+# playground's file knows the sentences that you asked before you saved it.

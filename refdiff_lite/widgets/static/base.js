@@ -1,0 +1,276 @@
+// What all explorers share: building elements, the theme, controls tied to the model, pictures with a map over them.
+
+/** An element. Children that are strings become text, never markup: what a person typed stays what it is. */
+function h(tag, props = {}, ...children) {
+  const el = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) el.addEventListener(name.slice(2), value);
+    else el.setAttribute(name, value === true ? "" : value);
+  }
+  el.append(...children.flat().filter((c) => c !== null && c !== undefined));
+  return el;
+}
+
+function svg(tag, props = {}, ...children) {
+  const el = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(props)) el.setAttribute(name, value);
+  el.append(...children);
+  return el;
+}
+
+const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
+const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
+
+/** Arrays by name from the model's block of bytes, as Python's `pack` laid them out. */
+function unpack(model) {
+  const view = model.get("_block");
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice();
+  const types = { u1: Uint8Array, f4: Float32Array };
+  const arrays = {};
+  for (const [name, [type, shape, offset]] of Object.entries(model.get("_meta").index)) {
+    arrays[name] = new types[type](bytes.buffer, offset, shape.reduce((a, b) => a * b, 1));
+    arrays[name].shape = shape;
+  }
+  return arrays;
+}
+
+/** Light or dark as Jupyter, Colab or VS Code say, else as the reader's system prefers. Returns an undo. */
+function followTheme(root) {
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const body = document.body;
+  const update = () => {
+    const jupyter = body.dataset.jpThemeLight;
+    const colab = document.documentElement.getAttribute("theme");
+    const code = body.className.match(/vscode-(light|dark)/)?.[1];
+    const own = document.body.classList.contains("rdl-page");
+    const dark = jupyter ? jupyter === "false" : colab ? colab === "dark" : code ? code === "dark" : own && system.matches;
+    root.dataset.theme = dark ? "dark" : "light";
+    if (own) body.dataset.theme = root.dataset.theme;
+  };
+  const observer = new MutationObserver(update);
+  observer.observe(body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
+  observer.observe(document.documentElement, { attributes: true, attributeFilter: ["theme"] });
+  system.addEventListener("change", update);
+  update();
+  return () => {
+    observer.disconnect();
+    system.removeEventListener("change", update);
+  };
+}
+
+/** Build a view and return what takes it down again, as anywidget asks: no listener outlives its view. */
+function mount({ model, el }, build) {
+  const undo = [];
+  const root = h("section", { class: "rdl" });
+  el.append(root);
+  const view = {
+    model,
+    root,
+    undo,
+    get: (name) => model.get(name),
+    set(name, value) {
+      model.set(name, value);
+      model.save_changes();
+    },
+    on(names, call) {
+      for (const name of names.split(" ")) {
+        model.on(`change:${name}`, call);
+        undo.push(() => model.off(`change:${name}`, call));
+      }
+    },
+  };
+  undo.push(followTheme(root));
+  build(view);
+  return () => {
+    for (const call of undo.splice(0)) call();
+    root.remove();
+  };
+}
+
+/** A polite line that says what is shown; quick changes are read out once. */
+function liveLine(view) {
+  const line = h("p", { class: "rdl-live", "aria-live": "polite" });
+  let timer;
+  view.undo.push(() => clearTimeout(timer));
+  return {
+    el: line,
+    say(text) {
+      clearTimeout(timer);
+      timer = setTimeout(() => { if (line.textContent !== text) line.textContent = text; }, 120);
+    },
+  };
+}
+
+let serial = 0;
+
+/** A labelled control; `hint` explains it on hover. */
+const labelled = (label, control, hint) => h("label", { class: "rdl-control", title: hint }, h("span", {}, label), control);
+
+/** Radio buttons in one bar. options: [value, label] each; `allowed(value)` greys out the others. */
+function segmented(view, label, trait, options, allowed = () => true) {
+  const name = `rdl-${serial++}`;
+  const inputs = options.map(([value, text]) => {
+    const input = h("input", { type: "radio", name, onchange: () => view.set(trait, value) });
+    return [value, input, h("label", {}, input, h("span", {}, text))];
+  });
+  const update = () => {
+    for (const [value, input] of inputs) {
+      input.checked = view.get(trait) === value;
+      input.disabled = !allowed(value);
+    }
+  };
+  view.on(trait, update);
+  update();
+  const bar = h("div", { class: "rdl-segments", role: "radiogroup", "aria-label": label }, inputs.map((i) => i[2]));
+  return { el: h("div", { class: "rdl-control" }, h("span", {}, label), bar), update };
+}
+
+/** A slider tied to a number of the model. `show(value)` words it. */
+function slider(view, label, trait, { min, max, step, show, hint }) {
+  const input = h("input", { type: "range", min, max, step, "aria-label": label });
+  const output = h("output", {});
+  const update = () => {
+    input.value = view.get(trait);
+    output.textContent = show(view.get(trait));
+    input.setAttribute("aria-valuetext", output.textContent);
+    input.style.setProperty("--at", `${((input.value - min) / (max - min || 1)) * 100}%`);
+  };
+  input.addEventListener("input", () => view.set(trait, Number(input.value)));
+  view.on(trait, update);
+  update();
+  return { el: labelled(label, h("span", { class: "rdl-slider" }, input, output), hint), input, update };
+}
+
+/** A drop-down list. `options()` gives [value, label, disabled] each and is asked again by update(). */
+function choice(view, label, get, set, options) {
+  const list = h("select", { "aria-label": label, onchange: () => set(list.selectedOptions[0].rdl) });
+  const update = () => {
+    list.replaceChildren(...options().map(([value, text, disabled]) => {
+      const option = h("option", { disabled }, text);
+      option.rdl = value;
+      option.selected = value === get();
+      return option;
+    }));
+  };
+  update();
+  return { el: labelled(label, list), update };
+}
+
+/** A yes-or-no of the model. */
+function toggle(view, label, trait) {
+  const box = h("input", { type: "checkbox", onchange: () => view.set(trait, box.checked) });
+  const update = () => { box.checked = view.get(trait); };
+  view.on(trait, update);
+  update();
+  return h("label", { class: "rdl-toggle" }, box, h("span", {}, label));
+}
+
+/** Address of a picture packed as JPEG. Not a blob's: that must be given back, and pictures still on their way would fail. */
+function pictureUrl(bytes) {
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+  return `data:image/jpeg;base64,${btoa(text)}`;
+}
+
+/** Levels 0-255 (h, w) through the palette into a canvas of that size; `scale` maps a level to a colour's index. */
+function paintMap(canvas, levels, height, width, palette, low = 0, high = 255) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(width, height);
+  const out = new Uint32Array(pixels.data.buffer);
+  const colours = new Uint32Array(256);
+  for (let i = 0; i < 256; i++) {
+    const c = 3 * clamp(Math.round(low + (i / 255) * (high - low)), 0, 255);
+    colours[i] = (255 << 24) | (palette[c + 2] << 16) | (palette[c + 1] << 8) | palette[c];
+  }
+  for (let i = 0; i < out.length; i++) out[i] = colours[levels[i]];
+  context.putImageData(pixels, 0, 0);
+}
+
+/** Dims what is outside a mask (h, w) of 0 and 1, and draws its rim. Without a mask everything is dimmed. */
+function paintMask(canvas, mask, height, width, rim) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(width, height);
+  const out = new Uint32Array(pixels.data.buffer);
+  const [r, g, b] = [1, 3, 5].map((i) => parseInt(rim.trim().slice(i, i + 2), 16));
+  const [outside, edge] = [(190 << 24) | (28 << 16) | (24 << 8) | 24, (255 << 24) | (b << 16) | (g << 8) | r];
+  for (let y = 0, p = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, p++) {
+      if (mask?.[p]) continue;
+      const near = mask && ((x && mask[p - 1]) || (x < width - 1 && mask[p + 1]) || (y && mask[p - width]) || (y < height - 1 && mask[p + width]));
+      out[p] = near ? edge : outside;
+    }
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+/**
+ * A picture: the image, a canvas over it, a frame around one cell. `onpoint(place)` gets [row, column] as shares of
+ * the picture or null, `onpick(place)` a click or Enter, arrows walk over cells of `grid()`.
+ */
+function picturePane(view, url, ratio, { label, grid, onpoint, onpick }) {
+  const canvas = h("canvas", { class: "rdl-over" });
+  const cell = h("div", { class: "rdl-cell", hidden: true });
+  const stage = h("div", { class: "rdl-stage", style: `aspect-ratio:${ratio}`, role: "group", "aria-label": label },
+    h("img", { src: url, alt: "", draggable: "false" }), canvas, cell);
+  const title = h("strong", {});
+  const note = h("span", { class: "rdl-note" });
+  const el = h("figure", { class: "rdl-pane" }, h("figcaption", {}, title, note), stage);
+  let at = null;
+  if (onpoint) {
+    stage.tabIndex = 0;
+    stage.setAttribute("aria-roledescription", "picture; arrow keys walk over its pixels, Enter pins one");
+    const place = (event) => {
+      const box = stage.getBoundingClientRect();
+      return [clamp((event.clientY - box.top) / box.height, 0, 0.9999), clamp((event.clientX - box.left) / box.width, 0, 0.9999)];
+    };
+    stage.addEventListener("pointermove", (event) => { at = place(event); onpoint(at); });
+    stage.addEventListener("pointerleave", () => { at = null; onpoint(null); });
+    stage.addEventListener("click", (event) => onpick(place(event)));
+    stage.addEventListener("blur", () => { at = null; onpoint(null); });
+    stage.addEventListener("keydown", (event) => {
+      const [rows, columns] = grid();
+      const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+      if (move) {
+        const from = at ?? [0.5, 0.5];
+        const row = clamp(Math.floor(from[0] * rows) + move[0], 0, rows - 1);
+        const column = clamp(Math.floor(from[1] * columns) + move[1], 0, columns - 1);
+        at = [(row + 0.5) / rows, (column + 0.5) / columns];
+        onpoint(at);
+      } else if (event.key === "Enter" || event.key === " ") {
+        if (at) onpick(at);
+      } else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+  }
+  return {
+    el, stage, canvas, title, note,
+    mark(place, [rows, columns]) {
+      cell.hidden = !place;
+      if (!place) return;
+      const [y, x] = [Math.floor(place[0] * rows), Math.floor(place[1] * columns)];
+      Object.assign(cell.style, {
+        top: `${(y / rows) * 100}%`, left: `${(x / columns) * 100}%`, height: `${100 / rows}%`, width: `${100 / columns}%`,
+      });
+    },
+  };
+}
+
+/** Arrow keys walk over a row of buttons; only one of them is a stop of the tab key. */
+function walkable(row, buttons) {
+  const stop = (chosen) => { for (const b of buttons()) b.tabIndex = b === chosen ? 0 : -1; };
+  row.addEventListener("focusin", (event) => { if (buttons().includes(event.target)) stop(event.target); });
+  row.addEventListener("keydown", (event) => {
+    const all = buttons();
+    const i = all.indexOf(event.target);
+    const to = { ArrowRight: i + 1, ArrowDown: i + 1, ArrowLeft: i - 1, ArrowUp: i - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (i < 0 || to === undefined) return;
+    all[clamp(to, 0, all.length - 1)].focus();
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  return stop;
+}

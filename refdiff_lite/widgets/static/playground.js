@@ -1,0 +1,235 @@
+// SegmentationPlayground: a sentence, its head and cues, the knobs of the method, and the ranking that they give.
+
+function render(context) {
+  return mount(context, (view) => {
+    const { root, get, set, model } = view;
+    let meta = get("_meta");
+    let arrays, entry, proposals;
+    let hovered = null; // a row of the ranking under the pointer or the focus
+    const live = get("_live");
+
+    // ---- the sentence
+    const field = h("input", { type: "text", class: "rdl-field", "aria-label": "sentence", maxlength: 1000, spellcheck: "false", autocomplete: "off" });
+    const spinner = h("span", { class: "rdl-spinner", role: "status" });
+    const form = h("form", {
+      class: "rdl-ask", onsubmit: (event) => { event.preventDefault(); ask(field.value); },
+    }, field, h("button", { type: "submit", class: "rdl-button" }, "Segment"), spinner);
+    const error = h("p", { class: "rdl-error", role: "alert" });
+    const history = h("div", { class: "rdl-history", role: "group", "aria-label": "sentences asked" });
+    const words = h("div", { class: "rdl-words", role: "toolbar", "aria-label": "words; choose the head" });
+    const cues = h("div", { class: "rdl-cues", role: "group", "aria-label": "direction cues" });
+    const stop = walkable(words, () => [...words.querySelectorAll("button")]);
+    const line = liveLine(view);
+
+    function ask(sentence, head = null, cues = null) {
+      if (live) return set("_request", { sentence, head, cues, n: (get("_request").n ?? 0) + 1 });
+      const text = sentence.trim().split(/\s+/).join(" ").toLowerCase();
+      const found = meta.entries.findIndex((e) => e.text.toLowerCase() === text);
+      if (found >= 0) set("current", found);
+      error.textContent = found >= 0 ? "" : "This page has no networks: it knows the sentences below. Any other can be asked in a notebook.";
+    }
+
+    function drawSentence() {
+      field.value = entry.text;
+      history.hidden = meta.entries.length < 2;
+      history.replaceChildren(...meta.entries.map((e, i) => h("button", {
+        type: "button", "aria-pressed": String(i === get("current")), onclick: () => { error.textContent = ""; set("picked", -1); set("current", i); },
+      }, e.text)));
+      const buttons = entry.words.map((word, i) => h("button", {
+        type: "button", class: "rdl-chip", "aria-pressed": String(i === entry.head), disabled: !live && i !== entry.head,
+        title: i === entry.head ? "the head word, whose attention is read" : "make this the head word",
+        onclick: () => ask(entry.text, word.text, entry.cues),
+      }, h("span", {}, word.text)));
+      words.replaceChildren(...buttons.map((b, i) => h("span", { class: "rdl-word" }, b,
+        h("small", {}, entry.words[i].pieces.length > 1 ? entry.words[i].pieces.join(" · ") : ""))));
+      stop(buttons[entry.head]);
+      const arrows = { left: "←", right: "→", top: "↑", bottom: "↓" };
+      cues.replaceChildren(h("span", { class: "rdl-note" }, "cues"), ...meta.directions.map((d) => h("button", {
+        type: "button", class: "rdl-cue", "aria-pressed": String(entry.cues.includes(d)), disabled: !live, title: `direction cue: ${d}`, "aria-label": d,
+        onclick: () => ask(entry.text, entry.words[entry.head].text, entry.cues.includes(d) ? entry.cues.filter((c) => c !== d) : [...entry.cues, d]),
+      }, arrows[d])));
+    }
+
+    // ---- knobs
+    const kind = () => (get("variant") === "g" && meta.kinds.includes("weak") ? "weak" : get("proposals"));
+    const variant = segmented(view, "Variant", "variant", [["g", "g"], ["gs", "gs"], ["ds", "ds"], ["full", "full"]]);
+    const two = (x) => x.toFixed(2);
+    const generator = choice(view, "Proposals", kind, (k) => set("proposals", k),
+      () => meta.kinds.map((k) => [k, k, get("variant") === "g" && k !== "weak" && meta.kinds.includes("weak")]));
+    const alpha = slider(view, "α, weight of S_G", "alpha", { min: 0, max: 1, step: 0.01, show: two });
+    const beta = slider(view, "β, weight of the masked view", "beta", { min: 0, max: 1, step: 0.01, show: two });
+    const threshold = slider(view, "Threshold", "threshold", { min: 0, max: get("_meta").thresholds, step: 1,
+      show: (k) => (k ? percent(k / (get("_meta").thresholds + 1), 0) : "by score") });
+    const showing = segmented(view, "Picture", "show_what", [["mask", "Mask"], ["map", "Word map"]]);
+    const bias = toggle(view, "positional bias", "bias");
+    const knobs = h("div", { class: "rdl-controls rdl-knobs" }, variant.el, generator.el, alpha.el, beta.el, threshold.el, showing.el, bias);
+
+    // ---- masks of the chosen generator, unpacked once
+    let cache = new Map();
+    function masksOf(name) {
+      const at = name === "weak" ? `${get("current")}/levels` : `masks/${name}`;
+      if (!cache.has(at)) {
+        const [rows, columns] = meta.size;
+        const count = arrays[`${get("current")}/${name}`].shape[1];
+        const source = arrays[at];
+        const stride = name === "weak" ? 0 : source?.shape[1];
+        cache.set(at, Array.from({ length: count }, (_, n) => {
+          const mask = new Uint8Array(rows * columns);
+          let [top, left, bottom, right] = [rows, columns, -1, -1];
+          for (let p = 0; p < mask.length; p++) {
+            mask[p] = name === "weak" ? source[p] > n : (source[n * stride + (p >> 3)] >> (p & 7)) & 1;
+            if (!mask[p]) continue;
+            const y = Math.floor(p / columns), x = p % columns;
+            top = Math.min(top, y); bottom = Math.max(bottom, y); left = Math.min(left, x); right = Math.max(right, x);
+          }
+          return { mask, box: [top, left, bottom, right] };
+        }));
+      }
+      return cache.get(at);
+    }
+
+    /** The same sums as `score` in Python. */
+    function scores(name) {
+      const table = arrays[`${get("current")}/${name}`];
+      const n = table.shape[1];
+      const row = (i) => table.subarray(i * n, (i + 1) * n);
+      const [sg, otsu, known] = [row(0), row(1), row(6)];
+      const bias = get("bias") ? 1 : 0;
+      const [crop, masked] = [row(2 + bias), row(4 + bias)];
+      const [a, b, v] = [get("alpha"), get("beta"), get("variant")];
+      return Array.from({ length: n }, (_, i) => {
+        const sd = b * masked[i] + (1 - b) * crop[i];
+        const s = v === "g" ? (entry.otsu ? otsu[i] : sg[i]) : v === "gs" ? sg[i] : v === "ds" ? sd : a * sg[i] + (1 - a) * sd;
+        return { i, sg: sg[i], sd, s, iou: known[i] };
+      });
+    }
+
+    // ---- pictures
+    const url = pictureUrl(unpack(model).image);
+    const size = get("_meta").size;
+    const pane = picturePane(view, url, size[1] / size[0], { label: "the image with the mask shown" });
+    const image = new Image();
+    image.src = url;
+    image.decode().then(() => update()).catch(() => {});
+
+    function drawPicture(shown) {
+      const [rows, columns] = meta.size;
+      const map = get("show_what") === "map";
+      root.style.setProperty("--opacity", map ? 0.75 : 1);
+      if (map) {
+        paintMap(pane.canvas, arrays[`${get("current")}/map`], rows, columns, arrays.palette);
+      } else paintMask(pane.canvas, proposals[shown]?.mask, rows, columns, getComputedStyle(root).getPropertyValue("--rim"));
+      pane.title.textContent = map ? `map of “${entry.words[entry.head].text}”` : shown === undefined ? "no proposal" : "mask";
+    }
+
+    // ---- ranking
+    const table = h("div", { class: "rdl-ranking", role: "list", "aria-label": "proposals, best first" });
+    const legend = h("div", { class: "rdl-rank rdl-legend", "aria-hidden": "true" });
+    const note = h("p", { class: "rdl-note" });
+
+    function drawRanking(list, best) {
+      const clip = get("variant") === "full" || get("variant") === "ds";
+      const truth = entry.truth && list.some((r) => r.iou >= 0);
+      const columns = [["sg", "S_G"], ...(clip ? [["sd", "S_D"]] : []), ["s", "S"]];
+      table.style.setProperty("--bars", columns.length);
+      legend.style.setProperty("--bars", columns.length);
+      legend.replaceChildren(h("span", {}), ...columns.map(([, c]) => h("span", {}, c.slice(0, 1), c.length > 1 ? h("sub", {}, c.slice(2)) : null)), h("span", {}, truth ? "IoU" : ""));
+      const spans = columns.map(([c]) => [Math.min(...list.map((r) => r[c])), Math.max(...list.map((r) => r[c]))]);
+      const focused = table.contains(document.activeElement) ? document.activeElement.dataset.i : null;
+      const rows = list.slice(0, 8).map((r) => {
+        const thumb = h("canvas", { class: "rdl-thumb", width: 44, height: 44 });
+        drawThumb(thumb, proposals[r.i]);
+        const bars = columns.map(([c], k) => h("span", { class: c === "s" ? "rdl-score rdl-sum" : "rdl-score" },
+          h("i", { style: `width:${4 + 96 * ((r[c] - spans[k][0]) / (spans[k][1] - spans[k][0] || 1))}%` }), h("small", {}, r[c].toFixed(3))));
+        return h("button", {
+          type: "button", role: "listitem", class: r.i === best ? "rdl-rank rdl-best" : "rdl-rank", "data-i": r.i, "aria-pressed": String(r.i === get("picked")),
+          "aria-label": `proposal ${r.i}${r.i === best ? ", chosen" : ""}: ` + columns.map(([c, n]) => `${n} ${r[c].toFixed(3)}`).join(", ") + (r.iou >= 0 ? `, IoU ${r.iou.toFixed(2)}` : ""),
+          onpointerenter: () => { hovered = r.i; point(); }, onpointerleave: () => { hovered = null; point(); },
+          onfocus: () => { hovered = r.i; point(); }, onblur: () => { hovered = null; point(); },
+          onclick: () => set("picked", get("picked") === r.i ? -1 : r.i),
+        }, thumb, bars, h("span", { class: "rdl-iou" }, truth ? two(r.iou) : ""));
+      });
+      table.replaceChildren(...rows);
+      stopRow(rows.find((r) => r.dataset.i === focused) ?? rows[0]);
+      if (focused !== null) rows.find((r) => r.dataset.i === focused)?.focus();
+      note.textContent = list.length ? `${list.length} ${kind()} proposals${list.length > 8 ? ", the best 8" : ""}; each bar runs from its column’s least value to its greatest.`
+        : "No proposal was found; weak proposals always give some.";
+    }
+    const stopRow = walkable(table, () => [...table.children]);
+
+    function drawThumb(canvas, { mask, box: [top, left, bottom, right] }) {
+      const context = canvas.getContext("2d");
+      const [rows, columns] = meta.size;
+      const side = Math.max(bottom - top, right - left) + 5;
+      const [y, x] = [(top + bottom - side) / 2, (left + right - side) / 2];
+      const cut = new OffscreenCanvas(columns, rows);
+      const pixels = cut.getContext("2d");
+      pixels.drawImage(image, 0, 0, columns, rows);
+      const data = pixels.getImageData(0, 0, columns, rows);
+      for (let p = 0; p < mask.length; p++) if (!mask[p]) data.data[4 * p + 3] = 45;
+      pixels.putImageData(data, 0, 0);
+      context.drawImage(cut, x, y, side, side, 0, 0, 44, 44);
+    }
+
+    let ranked = [], best;
+    function point() {
+      const shown = hovered ?? (get("picked") >= 0 && get("picked") < proposals.length ? get("picked") : best);
+      drawPicture(shown);
+      const row = ranked.find((r) => r.i === shown);
+      pane.note.textContent = !row ? "" : (shown === best ? "chosen" : `proposal ${shown}`) + (row.iou >= 0 ? `, IoU ${two(row.iou)}` : "");
+      if (row) line.say(`“${entry.text}”: ${shown === best ? "chosen is" : "shown is"} proposal ${shown} of ${ranked.length}, S ${row.s.toFixed(3)}${row.iou >= 0 ? `, IoU ${two(row.iou)}` : ""}.`);
+    }
+
+    function update() {
+      const name = kind();
+      generator.update();
+      threshold.el.hidden = name !== "weak";
+      alpha.el.hidden = get("variant") !== "full";
+      beta.el.hidden = get("variant") === "g" || get("variant") === "gs";
+      bias.hidden = beta.el.hidden;
+      proposals = masksOf(name);
+      ranked = scores(name).sort((a, b) => b.s - a.s);
+      const k = get("threshold");
+      best = !ranked.length ? undefined : name === "weak" && k ? Math.min(k, ranked.length) - 1 : ranked[0].i;
+      if (image.complete && image.naturalWidth) drawRanking(ranked, best);
+      point();
+    }
+
+    function renew() {
+      meta = get("_meta");
+      arrays = unpack(model);
+      cache = new Map();
+      select();
+    }
+    function select() {
+      entry = meta.entries[clamp(get("current"), 0, meta.entries.length - 1)];
+      hovered = null;
+      drawSentence();
+      update();
+    }
+    function busy() {
+      root.setAttribute("aria-busy", String(get("_busy")));
+      spinner.textContent = get("_busy") ? "asking the networks …" : "";
+    }
+
+    view.on("_block", renew);
+    view.on("current", select);
+    view.on("variant proposals alpha beta bias threshold", update);
+    view.on("picked", update);
+    view.on("show_what", point);
+    view.on("_busy", busy);
+    view.on("_error", () => { error.textContent = get("_error"); });
+    root.addEventListener("keydown", (event) => { if (event.key === "Escape") { hovered = null; set("picked", -1); point(); } });
+    root.classList.add("rdl-smooth");
+    root.setAttribute("role", "group");
+    root.setAttribute("aria-label", get("_meta").title);
+    root.append(
+      h("header", {}, h("h2", {}, "Which mask does a sentence mean?"), h("p", {}, "Type, click a word to make it the head, hover the ranking.")),
+      form, error, history, h("div", { class: "rdl-parse" }, words, cues),
+      h("div", { class: "rdl-split" }, h("div", {}, pane.el, line.el), h("div", {}, legend, table, note)), knobs,
+    );
+    error.textContent = get("_error");
+    busy();
+    renew();
+  });
+}

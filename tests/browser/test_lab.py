@@ -1,0 +1,150 @@
+"""The tour in a real JupyterLab: run it, hover, click, type, move sliders by keyboard, and read the outcome in Python."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from playwright.sync_api import expect
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+# What a person does shows in the traits; the kernel writes them to a file, which is how the test reads Python's side.
+PROBE = """
+import json, os
+from pathlib import Path
+def write(_=None):
+    state = {n: {k: v for k, v in globals()[n].state().items() if not k.startswith("_")} for n in
+             ("attention", "playground", "inversion", "gallery")}
+    state["asked"] = [a.expression.text for a in playground.answers]
+    Path("state.part").write_text(json.dumps(state))
+    os.replace("state.part", "state.json")
+for explorer in (attention, playground, inversion, gallery):
+    explorer.observe(write)
+write()
+display(attention)  # a second view of the same model
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(chromium, tmp_path_factory):
+    """JupyterLab on the tour in an empty folder; gives the folder and the address."""
+    home = tmp_path_factory.mktemp("lab")
+    tour = jupytext.read(ROOT / "notebooks" / "explorers.py")
+    tour.cells.append(nbformat.v4.new_code_cell(PROBE))
+    tour.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    (home / "work").mkdir()
+    nbformat.write(tour, home / "work" / "tour.ipynb")
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folders = {f"JUPYTER_{n}_DIR": str(home / n.lower()) for n in ("CONFIG", "RUNTIME", "DATA")}
+    lab_folders = {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces")}
+    python_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with (home / "lab.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
+             "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={home / 'work'}"],
+            env=os.environ | folders | lab_folders | {"PYTHONPATH": python_path}, stdout=log, stderr=log,
+        )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/api", timeout=5).read()
+                break
+            except OSError:
+                time.sleep(1)
+        else:
+            pytest.fail("JupyterLab did not start:\n" + (home / "lab.log").read_text()[-2000:])
+        yield home / "work", address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def read(folder, wanted, seconds=60):
+    """Python's state, once it is as wanted."""
+    state = {}
+    for _ in range(seconds * 5):
+        if (folder / "state.json").is_file():
+            state = json.loads((folder / "state.json").read_text())
+            if wanted(state):
+                return state
+        time.sleep(0.2)
+    raise AssertionError(f"Python never saw it; its last state: {json.dumps(state)[:1500]}")
+
+
+def test_the_tour(chromium, watched, lab):
+    folder, address = lab
+    page = watched(chromium.new_context(viewport={"width": 1500, "height": 1000}).new_page())
+    page.set_default_timeout(120_000)
+    page.goto(f"{address}/lab/tree/tour.ipynb")
+    page.locator(".jp-Notebook").wait_for()
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(state="attached", timeout=240_000)
+    watched.wrong.clear()  # JupyterLab's own start-up; from here on the console must stay silent
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    read(folder, bool, seconds=480)
+    views = {name: page.locator(f".rdl[aria-label^='{name}']") for name in ("Where", "Which", "Through", "Results")}
+    for view in views.values():
+        view.first.scroll_into_view_if_needed()
+
+    # AttentionExplorer: hover, click, and the second view follows
+    first, second = views["Where"].nth(0), views["Where"].nth(1)
+    first.scroll_into_view_if_needed()
+    chip = first.locator(".rdl-chip").nth(1)
+    chip.hover()
+    expect(first.locator(".rdl-pane strong").first).to_have_text(chip.inner_text())
+    chip.click()
+    read(folder, lambda s: s["attention"]["pinned"] == [1])
+    expect(second.locator(".rdl-chip").nth(1)).to_have_attribute("aria-pressed", "true")
+    second.scroll_into_view_if_needed()
+    second.get_by_label("Noise").focus()
+    page.keyboard.press("ArrowRight")
+    read(folder, lambda s: s["attention"]["step"] == 1)
+    first.locator(".rdl-stage").first.click()
+    place = read(folder, lambda s: s["attention"]["pixel"])["attention"]["pixel"]
+    assert place == pytest.approx([0.5, 0.5], abs=0.02)
+
+    # SegmentationPlayground: type a sentence, then a slider by keyboard, then a row of the ranking
+    play = views["Which"].first
+    play.scroll_into_view_if_needed()
+    field = play.get_by_label("sentence", exact=True)
+    field.fill("the <b>thing</b> on the left")
+    page.keyboard.press("Enter")
+    read(folder, lambda s: s["asked"][-1] == "the <b>thing</b> on the left" and s["playground"]["current"] == 1)
+    expect(play.locator(".rdl-history button").nth(1)).to_have_text("the <b>thing</b> on the left")
+    expect(play.locator(".rdl-cue[aria-label=left]")).to_have_attribute("aria-pressed", "true")
+    play.get_by_role("slider").first.focus()
+    page.keyboard.press("End")
+    read(folder, lambda s: s["playground"]["alpha"] == 1)
+    play.locator(".rdl-rank[data-i]").nth(1).click()
+    picked = read(folder, lambda s: s["playground"]["picked"] >= 0)["playground"]["picked"]
+    assert play.locator(".rdl-rank[aria-pressed=true]").get_attribute("data-i") == str(picked)
+
+    # InversionExplorer and Gallery by keyboard
+    views["Through"].first.scroll_into_view_if_needed()
+    views["Through"].first.get_by_role("slider").focus()
+    page.keyboard.press("ArrowRight")
+    read(folder, lambda s: s["inversion"]["step"] == 1)
+    cards = views["Results"].first.locator(".rdl-card")
+    cards.nth(1).scroll_into_view_if_needed()
+    cards.nth(1).focus()
+    opened = int(cards.nth(1).get_attribute("data-i"))
+    page.keyboard.press("Enter")
+    read(folder, lambda s: s["gallery"]["opened"] == opened)
+    page.keyboard.press("Escape")
+    read(folder, lambda s: s["gallery"]["opened"] == -1)
+    watched.wrong[:] = [w for w in watched.wrong if "Failed to load resource" not in w]  # Lab asks for optional files

@@ -1,0 +1,271 @@
+"""The exported pages, opened from disk without a network: hover, click, keys, and what Python says of the same."""
+
+import itertools
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
+from refdiff_lite.widgets.attention import MEAN, Slice, word_maps
+from refdiff_lite.widgets.base import _EXPORT, palette, quantise
+from refdiff_lite.widgets.gallery import CAUSES, Item
+from refdiff_lite.widgets.inversion import WAYS, Journey
+from refdiff_lite.widgets.playground import score
+
+pytestmark = pytest.mark.slow
+READ = "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height); return [d.width, d.height, ...d.data]; }"
+HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
+
+
+def pixels(page, selector):
+    """The (h, w, 3) colours of a canvas."""
+    width, height, *data = page.eval_on_selector(selector, READ)
+    return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def point_at(page, stage, y, x):
+    """Move the mouse to a place of a picture, given as shares."""
+    box = page.locator(stage).first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+
+
+@pytest.fixture
+def attention(recorded):
+    return AttentionExplorer(recorded(words=("start", "a", "small", "cat", "end")))
+
+
+@pytest.fixture
+def inversion():
+    rng = np.random.default_rng(0)
+    return InversionExplorer(
+        {
+            way: Journey(
+                rng.normal(size=(7, 4, 2, 2)).astype(np.float32),
+                rng.integers(0, 255, (7, 16, 16, 3), dtype=np.uint8),
+                np.array([138, 30.5, 20.5, 10 + n, 12 + n, 14 + n, 16 + n], float),
+            )
+            for n, way in enumerate(WAYS)
+        },
+        [1, 401, 801],
+    )
+
+
+@pytest.fixture
+def gallery():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((16, 16), bool)
+    mask[4:9, 4:8] = True
+    image = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    return Gallery(
+        [
+            Item(
+                0,
+                image,
+                mask,
+                mask.T,
+                rng.random((16, 16)),
+                f"thing {i}",
+                "thing",
+                "noun" if i % 2 else "toyref",
+                i / 8,
+                c,
+                (0.5, 0.2),
+            )
+            for i, c in enumerate(CAUSES)
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def playground(scene):
+    from refdiff_lite.datasets.toyref import load_toyref
+
+    sample = load_toyref("test")[0]
+    first, second = sample.records[0], sample.records[-1]
+    return SegmentationPlayground(scene, first.text, second.text, truth={first.text: sample.masks[first.target]})
+
+
+def test_a_hovered_word_shows_its_map_in_the_palettes_colours(open_page, attention):
+    page = open_page(attention)
+    page.get_by_role("button", name="small").hover()
+    levels = quantise(word_maps(attention.attention, Slice("blocks.0", MEAN, 0, "probabilities")))[0][2]
+    np.testing.assert_array_equal(pixels(page, ".rdl-over"), palette()[levels])
+    expect(page.locator(".rdl-pane strong").first).to_have_text("small")
+
+
+def test_a_hovered_pixel_shows_what_it_listens_to(open_page, attention):
+    page = open_page(attention)
+    point_at(page, ".rdl-stage", 0.9, 0.3)  # row 4, column 2 of 4×4
+    maps = attention.maps()
+    top = ["a", "small", "cat"][int(maps[1:4, 3, 1].argmax())]
+    expect(page.locator(".rdl-live")).to_contain_text(f"Row 4, column 2 of 4×4 listens most to “{top}”")
+    shares = page.locator(".rdl-word small").all_inner_texts()
+    np.testing.assert_allclose([float(s.split()[0]) / 100 for s in shares], maps[:, 3, 1], atol=0.006)
+    looks = attention.arrays()["self/0"][3, 1]
+    np.testing.assert_array_equal(pixels(page, ".rdl-pane:last-child .rdl-over"), palette()[looks])
+
+
+def test_attention_by_keyboard_alone(open_page, attention):
+    page = open_page(attention)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="cat")).to_be_focused()  # the head word is the one stop of the words
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    expect(page.locator(".rdl-pane.rdl-pinned strong")).to_have_text(["cat", "small"])
+    page.keyboard.press("Tab")  # into the first picture
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".rdl-live")).to_contain_text("Row 4, column 3 of 4×4")
+    page.keyboard.press("Escape")
+    expect(page.locator(".rdl-pane.rdl-pinned")).to_have_count(0)
+
+
+def test_every_choice_of_the_attention_explorer_draws(open_page, attention):
+    page = open_page(attention)
+    for label, option in (("Resolution", "2×2"), ("Head", "1"), ("Layer", "mean of all")):
+        page.get_by_label(label).select_option(option)
+    page.get_by_role("radio", name="Logits").check(force=True)
+    page.get_by_label("Noise").press("ArrowRight")
+    page.get_by_role("button", name="cat").hover()
+    where = Slice("mean 2×2", 1, 1, "logits")
+    np.testing.assert_array_equal(
+        pixels(page, ".rdl-over"), palette()[quantise(word_maps(attention.attention, where))[0][3]]
+    )
+    page.get_by_role("radio", name="Crisp").check(force=True)
+    assert page.eval_on_selector(".rdl-over", "c => getComputedStyle(c).imageRendering") == "pixelated"
+
+
+def test_what_a_person_typed_is_shown_as_typed(open_page, recorded):
+    page = open_page(AttentionExplorer(recorded(words=("start", HOSTILE, "cat", "end"))))
+    expect(page.locator(".rdl-chip").nth(1)).to_have_text(HOSTILE)
+    assert page.locator("img[src=x]").count() == 0
+
+
+def set_knobs(page, alpha, beta, bias):
+    """Move the sliders and the switch as a hand would, only faster."""
+    page.evaluate(
+        """([a, b, bias]) => {
+          const inputs = [...document.querySelectorAll('.rdl-knobs input[type=range]')];
+          for (const [i, value] of [[0, a], [1, b]]) { inputs[i].value = value; inputs[i].dispatchEvent(new Event('input')); }
+          const box = document.querySelector('.rdl-knobs input[type=checkbox]');
+          if (box.checked !== bias) box.click();
+        }""",
+        [alpha, beta, bias],
+    )
+
+
+def test_the_page_ranks_as_python_does(open_page, playground):
+    playground.choose(current=0, variant="full", proposals="felzenszwalb")
+    page = open_page(playground)
+    otsu = playground.scene.config.weak_choice == "otsu"
+    for variant, kind in itertools.product(("g", "gs", "ds", "full"), ("felzenszwalb", "weak", "oracle")):
+        page.get_by_role("radio", name=variant, exact=True).check(force=True)
+        if variant != "g":
+            page.get_by_label("Proposals", exact=True).select_option(kind)
+        used = "weak" if variant == "g" else kind
+        for alpha, beta, bias in ((0, 0, True), (0.5, 1, False), (1, 0.3, True), (0.05, 0.3, False)):
+            set_knobs(page, alpha, beta, bias)
+            s = score(playground.answers[0].parts[used], variant, alpha, beta, bias, otsu)["S"]
+            shown = page.locator(".rdl-ranking .rdl-sum small").all_inner_texts()
+            np.testing.assert_allclose([float(x) for x in shown], np.sort(s)[::-1][:8], atol=0.00051)
+            best = int(page.locator(".rdl-best").get_attribute("data-i"))
+            assert s[best] == pytest.approx(s.max(), abs=1e-6)
+
+
+def test_playground_by_hand_and_by_keyboard(open_page, playground):
+    playground.choose(current=0, variant="full", proposals="oracle", picked=-1)
+    page = open_page(playground)
+    rows = page.locator(".rdl-ranking .rdl-rank")
+    expect(page.locator(".rdl-pane .rdl-note")).to_contain_text("IoU")
+    rows.nth(1).hover()
+    second = int(rows.nth(1).get_attribute("data-i"))
+    outside = pixels(page, ".rdl-over")[0, 0]
+    assert (outside == [24, 24, 28]).all()
+    expect(page.locator(".rdl-live")).to_contain_text(f"shown is proposal {second}")
+    rows.first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(rows.nth(1)).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("sentence", exact=True).fill(playground.answers[1].expression.text)
+    page.keyboard.press("Enter")
+    expect(page.locator(".rdl-chip[aria-pressed=true]")).to_have_text(playground.answers[1].expression.head)
+    page.get_by_label("sentence", exact=True).fill(HOSTILE)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("no networks")
+
+
+def test_inversion_slides(open_page, inversion):
+    page = open_page(inversion)
+    slider = page.get_by_role("slider", name="Step")
+    slider.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator(".rdl-live")).to_have_text(
+        "back, t = 401: random noise 12.0 dB, DDIM inversion 13.0 dB, fixed-point 14.0 dB."
+    )
+    page.keyboard.press("Home")
+    expect(page.locator(".rdl-pane .rdl-note").first).to_have_text("≥ 60 dB")
+    page.get_by_role("radio", name="Latents").check(force=True)
+    levels = inversion.arrays()["random/latents"][0]
+    sheet = levels.reshape(2, 2, 2, 2).transpose(0, 2, 1, 3).reshape(4, 4)
+    np.testing.assert_array_equal(pixels(page, ".rdl-over"), palette()[sheet])
+
+
+def test_gallery_filters_opens_and_comes_back(open_page, gallery):
+    page = open_page(gallery)
+    cards = page.locator(".rdl-card")
+    assert [int(c.get_attribute("data-i")) for c in cards.all()] == gallery.shown()
+    page.get_by_role("radio", name="Best first").check(force=True)
+    expect(cards.first).to_have_attribute("data-i", "4")
+    page.get_by_label("Style").select_option("noun")
+    expect(cards).to_have_count(2)
+    cards.first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="thing 3")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", name="thing 1")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(cards.nth(1)).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["attention", "playground", "inversion", "gallery"])
+def test_pages_fit_a_phone_and_follow_the_theme(open_page, request, name, scheme):
+    page = open_page(request.getfixturevalue(name), width=390, color_scheme=scheme)
+    expect(page.locator(".rdl")).to_have_attribute("data-theme", scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    light = np.mean(
+        [int(c) for c in page.eval_on_selector(".rdl", "e => getComputedStyle(e).backgroundColor")[4:-1].split(",")]
+    )
+    assert (light > 200) == (scheme == "light")
+
+
+def test_fifty_views_come_and_go(chromium, watched, attention):
+    """Two views of one model move together, and a view that goes takes its listeners along."""
+    page = watched(chromium.new_page())
+    page.set_content("<main></main>")
+    state = {**attention.state(), "_block": list(attention._block)}
+    script = """state => {
+      const calls = new Map();
+      const model = {
+        get: (n) => state[n],
+        set(n, v) { state[n] = v; for (const f of [...(calls.get(`change:${n}`) ?? [])]) f(); },
+        save_changes() {},
+        on: (e, f) => calls.set(e, (calls.get(e) ?? new Set()).add(f)),
+        off: (e, f) => calls.get(e).delete(f),
+      };
+      state._block = new DataView(Uint8Array.from(state._block).buffer);
+      const el = document.querySelector('main');
+      const listening = () => [...calls.values()].reduce((n, s) => n + s.size, 0);
+      const [one, two] = [render({ model, el }), render({ model, el })];
+      document.querySelectorAll('.rdl')[0].querySelectorAll('.rdl-chip')[2].click();
+      const pressed = [...document.querySelectorAll('.rdl')].map((v) => v.querySelectorAll('.rdl-chip')[2].getAttribute('aria-pressed'));
+      one(); two();
+      for (let i = 0; i < 50; i++) render({ model, el })();
+      return { pressed, listening: listening(), left: el.children.length };
+    }"""
+    source = attention._esm.removesuffix(_EXPORT)
+    page.add_script_tag(content=source + "\nwindow.render = render;")
+    assert page.evaluate(script, state) == {"pressed": ["true", "true"], "listening": 0, "left": 0}
+    page.close()
