@@ -86,7 +86,8 @@ def word_hits(model: RefDiff, scenes: list[ToyScene]) -> dict[str, list[tuple[in
             said = {"tinted, noun": noun, "tinted, tint and noun": replace(noun, tint=thing.tint)}
             for name, phrase in said.items() if thing.tint else [("own colour, noun", noun)]:
                 text = phrase.text(np.random.default_rng(0))
-                found[name].append((number, asked.segment(text, "gs", "oracle").best == i))
+                chosen = asked.segment(text, "gs", "oracle").mask  # proposals come in an order of their own
+                found[name].append((number, np.array_equal(chosen, scene.masks[i])))
     return found
 
 
