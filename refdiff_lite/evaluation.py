@@ -17,6 +17,7 @@ import torch
 from pycocotools import mask as coco_mask
 from tqdm.auto import tqdm
 
+from .backbones import device_and_dtype
 from .baselines import clip_scores, random_choice
 from .compat import versions
 from .config import BASELINES, VARIANTS, ProposalKind
@@ -47,7 +48,7 @@ def processes() -> PartialState:
     """
     from accelerate import PartialState
 
-    return PartialState(timeout=timedelta(days=30))
+    return PartialState(cpu=device_and_dtype()[0].type == "cpu", timeout=timedelta(days=30))
 
 
 def predict(scene: Scene, record: Record, method: str, kind: ProposalKind, truth: np.ndarray) -> dict[str, Any]:

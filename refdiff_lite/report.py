@@ -26,7 +26,7 @@ from .summary import COLUMNS, percent
 Row = dict[str, Any]
 TRUTH, CHOSEN = (0, 114, 178), (230, 159, 0)  # told apart by colour-blind readers (Okabe and Ito)
 _LINES = ("-", "--", ":", "-.")
-_LEVELS = np.linspace(0, 1, 51)
+_LEVELS = np.linspace(0.02, 1, 50)
 FAILURES = 12
 
 
@@ -48,8 +48,8 @@ def show_precision(rows: Sequence[Row], ax: Axes) -> Axes:
     """Share of sentences whose IoU is at least x, over x, for every variant."""
     for number, variant in enumerate(dict.fromkeys(r["variant"] for r in rows)):
         ious = np.array([r["intersection"] / max(1, r["union"]) for r in rows if r["variant"] == variant])
-        share = 100 * (ious[None] >= _LEVELS[1:, None]).mean(1)
-        ax.plot(_LEVELS[1:], share, _LINES[number % 4], label=variant)
+        share = 100 * (ious[None] >= _LEVELS[:, None]).mean(1)
+        ax.plot(_LEVELS, share, _LINES[number % 4], label=variant)
     ax.set(xlabel="IoU threshold x", ylabel="Pr@x, percent", xlim=(0, 1), ylim=(0, 100))
     ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return ax

@@ -276,7 +276,8 @@ def test_twenty_kills_change_nothing(tmp_path, data):
 
 
 def launch(arguments, out, processes=1):
-    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--mixed_precision", "no",
+    """As a user starts it. Without a GPU "--multi_gpu" starts processes on the CPU; "--cpu" would start one alone."""
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no",
                 "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1", "--num_processes", str(processes)]  # fmt: skip
     return subprocess.run(
         [sys.executable, *(launcher if processes > 1 else []), "-m", "refdiff_lite.evaluation", *arguments, "--out", str(out)],
