@@ -74,6 +74,7 @@ def test_stored_outputs(lesson):
     for cell in checked:
         assert any(o.output_type == "stream" and o.text.strip() for o in cell.outputs), cell.source
     assert not [o for c in cells for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert not [c.source for c in cells for o in c.outputs if "<Axes" in o.get("data", {}).get("text/plain", "")]
     assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
 
 
