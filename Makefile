@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test test-quick lint format notebooks lab evaluate bench bench-time tune measure ablation pictures train-toy data wheel clean
+.PHONY: help install chromium demo test test-quick lint format notebooks lab evaluate bench bench-time bench-explorers tune measure ablation pictures train-toy data wheel clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -21,11 +21,20 @@ install: .venv/installed ## make .venv with the package (editable) and all that 
 demo: install ## segment bundled scenes by all four variants; out/demo/demo.png
 	$(BIN)/refdiff-lite demo
 
-test: install lint ## lint, type-check, all tests
+# The browser tests drive Debian's Chromium. Where it cannot be installed they say so and are skipped (with CI set: fail).
+chromium: ## install Chromium for the browser tests, where it is missing and this is root on Debian
+	@command -v chromium >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || echo "no Chromium: the browser tests will be skipped; install it with: sudo apt-get install chromium"
+
+test: install chromium lint ## lint, type-check, all tests
 	$(BIN)/python -m pytest
 
 test-quick: install ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
+
+bench-explorers: install chromium ## hover, slider and opening times of the explorers; benchmarks/bench_explorers.json
+	$(BIN)/python benchmarks/bench_explorers.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -119,6 +119,7 @@ def sd15_nets(sd15_shape, clip, clip_tokenizer, clip_dir):
     return from_networks(sd15_shape, clip, clip_tokenizer, preprocess, side=64)
 
 
+@pytest.fixture(scope="session")
 def scene():
     """A test scene under the bundled networks, with its true masks."""
     from refdiff_lite import RefDiff

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import ipywidgets
 import numpy as np
@@ -206,7 +207,7 @@ def test_causes(sample):
     assert gallery_module.cause(piece, sample, 0) == "loose outline"
     assert sample.categories[0] == sample.categories[1]
     assert gallery_module.cause(truth[1], sample, 0) == "twin"
-    other = type(sample)(0, sample.path, truth, ("car", "cat"), ())
+    other = replace(sample, categories=("car", "cat"))
     assert gallery_module.cause(truth[1], other, 0) == "other kind"
 
 

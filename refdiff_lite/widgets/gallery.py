@@ -63,7 +63,8 @@ def collect(
     """Segment every sentence of the samples and keep what explains the outcome."""
     items = []
     for sample in samples:
-        scene = model.set_image(sample.path, oracle=sample.masks)
+        masks = sample.masks  # decoded at each access
+        scene = model.set_image(sample.image(), oracle=masks)
         for record in sample.records:
             result = scene.segment(record.text, variant, proposals)
             items.append(
@@ -71,12 +72,12 @@ def collect(
                     sample.image_id,
                     scene.image,
                     result.mask,
-                    sample.masks[record.target],
+                    masks[record.target],
                     result.word_map,
                     record.text,
                     result.expression.head,
                     record.style,
-                    iou(result.mask, sample.masks[record.target]),
+                    iou(result.mask, masks[record.target]),
                     cause(result.mask, sample, record.target),
                     tuple(sorted(result.scores["S"].tolist(), reverse=True)),
                 )

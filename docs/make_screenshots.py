@@ -1,0 +1,59 @@
+"""README's pictures of the explorers: ``python docs/make_screenshots.py`` writes docs/images/*.png with Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from refdiff_lite import RefDiff
+from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def point(page: Page) -> None:
+    """Rest the mouse on the second picture, where there is one."""
+    box = page.locator(".rdl-stage").nth(1).bounding_box()
+    if box:
+        page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.6)
+
+
+def main() -> None:
+    data = load_toyref("test", limit=6)
+    model = RefDiff.from_preset("toy")
+    sample = max(data, key=lambda s: len(s.masks))
+    scene = model.set_image(sample.path, oracle=sample.masks)
+    record = next(r for r in sample.records if r.style == "toyref-g")
+    words = len(record.text.split())
+    explorers = {
+        "attention": AttentionExplorer.from_scene(scene, record.text, pinned=[2, words]),
+        "playground": SegmentationPlayground(
+            scene, record.text, sample.records[0].text, truth={record.text: sample.masks[record.target]}
+        ),
+        "inversion": InversionExplorer.from_scene(scene, steps=10, step=15),
+        "gallery": Gallery.from_run(model, data, proposals="felzenszwalb"),
+    }
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for scheme in ("light", "dark"):
+            page = browser.new_page(viewport={"width": 1180, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+            for name, explorer in explorers.items():
+                page.goto(explorer.save_html(Path(folder) / f"{name}.html").as_uri())
+                page.wait_for_timeout(500)
+                if name == "attention":
+                    point(page)
+                    page.wait_for_timeout(300)
+                shot = Path(folder) / "shot.png"
+                page.locator(".rdl").screenshot(path=shot)
+                small = Image.open(shot).convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
+                small.save(IMAGES / (f"{name}.png" if scheme == "light" else f"{name}-dark.png"), optimize=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
