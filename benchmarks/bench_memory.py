@@ -85,6 +85,15 @@ def needs(side: int) -> dict[str, tuple[int, int]]:
     return found
 
 
+def totals(found: dict[str, tuple[int, int]], sam: str) -> tuple[int, int]:
+    """Bytes with all networks on the device, and with one at a time and SAM's points in smaller batches."""
+    parts = {n: v for n, v in found.items() if not n.startswith("SAM ") or n == sam}
+    whole = sum(w for w, _ in parts.values()) + max(a for _, a in parts.values())
+    batch = parts.pop("SAM's masks of 16 points")[1] + parts[sam][0]
+    del parts["SAM's masks of 64 points"]
+    return whole, max(batch, *(w + a for w, a in parts.values()))
+
+
 def main() -> None:
     print("| what | ratio |\n|---|---|")
     capture(512)
@@ -94,12 +103,7 @@ def main() -> None:
         for name, (weights, peak) in found.items():
             print(f"| {name} | {weights / MB:.0f} | {peak / MB:.0f} |")
         for sam in ("SAM base", "SAM huge"):
-            other = "SAM huge" if sam == "SAM base" else "SAM base"
-            parts = {n: v for n, v in found.items() if n != other}
-            whole = sum(w for w, _ in parts.values()) + max(a for _, a in parts.values())
-            batch = parts.pop("SAM's masks of 16 points")[1] + parts[sam][0]
-            del parts["SAM's masks of 64 points"]
-            low = max(batch, *(w + a for w, a in parts.values()))
+            whole, low = totals(found, sam)
             print(f"| all at once, {sam}: {whole / GB:.2f} GB; low-memory mode: {low / GB:.2f} GB | | |")
 
 
