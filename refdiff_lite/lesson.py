@@ -8,6 +8,7 @@ import sys
 import matplotlib as mpl
 import numpy as np
 import torch
+from cycler import cycler
 
 from . import __version__
 from .backbones import check_preset, device_and_dtype
@@ -19,7 +20,7 @@ DIVERGING = "RdBu_r"
 """Colour map for signed data; centre it on zero with ``vmin=-v, vmax=v``."""
 
 STYLE = {
-    "axes.prop_cycle": mpl.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 9,
