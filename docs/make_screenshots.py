@@ -1,4 +1,4 @@
-"""README's pictures of the explorers: ``python docs/make_screenshots.py`` writes docs/images/*.png with Chromium."""
+"""README's pictures of the explorers: ``python docs/make_screenshots.py`` writes docs/images/*.jpg with Chromium."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def main() -> None:
                     page.wait_for_timeout(300)
                 shot = Path(folder) / "shot.png"
                 page.locator(".rdl").screenshot(path=shot)
-                small = Image.open(shot).convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
-                small.save(IMAGES / (f"{name}.png" if scheme == "light" else f"{name}-dark.png"), optimize=True)
+                ends = ".jpg" if scheme == "light" else "-dark.jpg"
+                Image.open(shot).convert("RGB").save(IMAGES / f"{name}{ends}", quality=88, subsampling=0, optimize=True)
         browser.close()
 
 

@@ -62,7 +62,8 @@ function followTheme(root) {
 /** Build a view and return what takes it down again, as anywidget asks: no listener outlives its view. */
 function mount({ model, el }, build) {
   const undo = [];
-  const root = h("section", { class: "rdl" });
+  // JupyterLab would take the arrow keys for itself wherever this attribute is missing.
+  const root = h("section", { class: "rdl", "data-lm-suppress-shortcuts": "true" });
   el.append(root);
   const view = {
     model,
