@@ -62,8 +62,9 @@ function followTheme(root) {
 /** Build a view and return what takes it down again, as anywidget asks: no listener outlives its view. */
 function mount({ model, el }, build) {
   const undo = [];
-  // JupyterLab would take the arrow keys for itself wherever this attribute is missing.
-  const root = h("section", { class: "rdl", "data-lm-suppress-shortcuts": "true" });
+  const root = h("section", { class: "rdl" });
+  // JupyterLab takes the arrow keys for itself unless the very element that has the focus forbids it.
+  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   el.append(root);
   const view = {
     model,
