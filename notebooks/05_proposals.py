@@ -29,9 +29,9 @@ from refdiff_lite.metrics import bootstrap, iou
 from refdiff_lite.viz import show_image, show_map, show_mask
 
 # %% [markdown]
-# Ref-Diff never draws a mask. Something proposes masks $M_1, \dots, M_N$ without having read the sentence, then scores rank
-# them. So there is a ceiling: if no proposal fits the thing that is named, the best ranking in the world must fail. This
-# lesson builds four generators and measures their ceilings.
+# Ref-Diff never draws a mask. Something proposes masks $M_1, \dots, M_N$ without having read the sentence, then scores
+# rank them. So there is a ceiling: if no proposal fits the thing that is named, the best ranking in the world must
+# fail. This lesson builds four generators and measures their ceilings.
 
 # %% [markdown]
 # ## The ceiling, on toy numbers
@@ -47,8 +47,8 @@ for m in masks:
     print("  ".join(f"{iou(m.numpy(), t.numpy()):.2f}" for t in truths))
 
 # %% [markdown]
-# Rows are proposals, columns objects: both objects have a proposal with an IoU of 0.67. The whole table is a single matrix
-# product: flattened masks times flattened truths counts the shared pixels of every pair.
+# Rows are proposals, columns objects: both objects have a proposal with an IoU of 0.67. The whole table is a single
+# matrix product: flattened masks times flattened truths counts the shared pixels of every pair.
 
 
 # %% tags=["nbval-check-output"]
@@ -67,8 +67,8 @@ print("best IoU of each object:", iou_table(masks, truths).amax(0).numpy().round
 # ### Exercise 5.1 · Recall
 # **Difficulty** ●○○○○ · **Time** 5 minutes
 #
-# The *recall* of a generator at a threshold: the share of objects with at least one proposal whose IoU reaches it. Compute
-# it from the table.
+# The *recall* of a generator at a threshold: the share of objects with at least one proposal whose IoU reaches it.
+# Compute it from the table.
 #
 # <details><summary>Hint</summary>
 #
@@ -102,8 +102,8 @@ print("areas:", by_hand.sum((1, 2)).tolist())
 
 # %% [markdown]
 # Each mask lies inside the one before it: they are *nested*. Which one is best? The seventh to tenth cut at a height
-# between the object's dimmest pixel and the ground's brightest: six pixels, no more. On a picture it looks like this; the map is a made-up soft blob, the
-# true object the disc whose rim is drawn.
+# between the object's dimmest pixel and the ground's brightest: six pixels, no more. On a picture it looks like this;
+# the map is a made-up soft blob, the true object the disc whose rim is drawn.
 
 # %%
 y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
@@ -119,8 +119,8 @@ for ax in axes:
     ax.contour(disc, levels=[0.5], colors="w", linewidths=1.5)
 
 # %% [markdown]
-# Yellow is inside the mask. Somewhere in the middle the cut follows the white rim. Nobody tells us where: the height must be
-# chosen by a score that does not know the truth.
+# Yellow is inside the mask. Somewhere in the middle the cut follows the white rim. Nobody tells us where: the height
+# must be chosen by a score that does not know the truth.
 
 # %% [markdown]
 # ## Why S_G, left to choose, wants almost nothing
@@ -138,8 +138,8 @@ for k in (1, 5, 9, 13, 18):
     print(f"{levels[k]:9.2f} {m.sum():5d} {inside:7.2f} {outside:8.2f} {inside - outside:6.2f} {fit:5.2f}")
 
 # %% [markdown]
-# The single brightest pixel wins, although six are right. This is no accident. Inside, every pixel is at least $\mu$; the
-# outside holds only what is dimmer than the inside, so its mean is at most that of the whole map. Therefore
+# The single brightest pixel wins, although six are right. This is no accident. Inside, every pixel is at least $\mu$;
+# the outside holds only what is dimmer than the inside, so its mean is at most that of the whole map. Therefore
 #
 # $$S_G(\{c \ge \mu\}) \;\ge\; \mu - \bar c .$$
 #
@@ -160,8 +160,9 @@ print(f"pure noise, cut at 95 %: S_G = {generative_score(noise, proposals.weak(n
 # ### Exercise 5.2 · Otsu's criterion
 # **Difficulty** ●●○○○ · **Time** 10 minutes
 #
-# Otsu (1979) asks how far a cut separates the map into two groups, and counts how large the groups are:
-# $\sigma_B^2 = p\,(1-p)\,(\bar c_{\text{in}} - \bar c_{\text{out}})^2$, where $p$ is the share of pixels inside. Write it for one mask.
+# Otsu (1979) asks how far a cut separates the map into two groups, and counts how large the groups are: $\sigma_B^2 =
+# p\,(1-p)\,(\bar c_{\text{in}} - \bar c_{\text{out}})^2$, where $p$ is the share of pixels inside. Write it for one
+# mask.
 #
 # <details><summary>Hint</summary>
 #
@@ -181,8 +182,9 @@ def between_class_variance(c, mask):
 checks.check_otsu(between_class_variance)
 
 # %% [markdown]
-# Why this formula? The variance of all pixels splits exactly in two: what is left within the groups, and what lies between
-# them. Maximising the second part minimises the first: both groups become as even as they can. Check it on the row.
+# Why this formula? The variance of all pixels splits exactly in two: what is left within the groups, and what lies
+# between them. Maximising the second part minimises the first: both groups become as even as they can. Check it on the
+# row.
 
 # %% tags=["nbval-check-output"]
 for k in (1, 9, 18):
@@ -208,8 +210,8 @@ right.set(xlabel="value of c", ylabel="pixels", title="where the map is cut")
 _ = right.legend(loc="upper center")
 # %% [markdown]
 # $S_G$ climbs to the right end and stays there. Otsu's curve peaks in the middle, near the peak of the true IoU. In the
-# histogram its cut (solid) parts the many dim pixels from the bright ones; that of $S_G$ (dashed) leaves nearly everything
-# outside.
+# histogram its cut (solid) parts the many dim pixels from the bright ones; that of $S_G$ (dashed) leaves nearly
+# everything outside.
 
 # %% tags=["nbval-check-output"]
 from skimage.filters import threshold_otsu
@@ -244,9 +246,9 @@ for ax, (name, score) in zip(axes[1:], rules.items(), strict=True):
     show_mask(mask, scene.image, ax, f"{name}: {mask.sum()} px, IoU {iou(mask, target[0].numpy()):.2f}")
 
 # %% [markdown]
-# The same story: $S_G$ keeps a speck where the map is brightest, Otsu a region. "Best" is the cut that a ranking with second
-# sight would take. It is the ceiling of weak proposals for this word; no cut can repair a map that glows in the wrong
-# place. Over more nouns:
+# The same story: $S_G$ keeps a speck where the map is brightest, Otsu a region. "Best" is the cut that a ranking with
+# second sight would take. It is the ceiling of weak proposals for this word; no cut can repair a map that glows in the
+# wrong place. Over more nouns:
 
 # %%
 rows = {"S_G": [], "Otsu": [], "best of 19": []}
@@ -265,9 +267,9 @@ for name, values in rows.items():
 # %% [markdown]
 # ## 2 · Felzenszwalb: colour alone
 #
-# Now proposals that know nothing of words. Felzenszwalb and Huttenlocher (2004) see an image as a graph: pixels are nodes,
-# neighbours are joined by an edge that weighs their difference in colour. Go through the edges from the lightest. Merge two
-# segments $A$, $B$ if the edge between them is no heavier than what is usual inside each:
+# Now proposals that know nothing of words. Felzenszwalb and Huttenlocher (2004) see an image as a graph: pixels are
+# nodes, neighbours are joined by an edge that weighs their difference in colour. Go through the edges from the
+# lightest. Merge two segments $A$, $B$ if the edge between them is no heavier than what is usual inside each:
 #
 # $$w \le \min\big(\mathrm{Int}(A) + k/|A|,\; \mathrm{Int}(B) + k/|B|\big).$$
 
@@ -290,8 +292,9 @@ for k in (0.01, 0.1, 2):
     print(f"k = {k:<4}", merge_row(grey, k))
 
 # %% [markdown]
-# $\mathrm{Int}$ is the heaviest edge inside a segment; $k/|A|$ lets small segments grow. Small $k$: every pixel for itself. Large
-# $k$: one segment. scikit-image does this in two dimensions (its `scale` is $255\,k$); on one row it must agree.
+# $\mathrm{Int}$ is the heaviest edge inside a segment; $k/|A|$ lets small segments grow. Small $k$: every pixel for
+# itself. Large $k$: one segment. scikit-image does this in two dimensions (its `scale` is $255\,k$); on one row it must
+# agree.
 
 # %%
 from skimage.segmentation import felzenszwalb, find_boundaries
@@ -347,8 +350,8 @@ for ax, mask, name in zip(axes[2:], pieces, ("the region", "first part", "second
     show_mask(mask.numpy(), canvas, ax, name)
 
 # %% [markdown]
-# The distance has two summits (bright), one in each disc, and a pass between them. Region and parts are **all** proposed, for
-# the thing may really have a waist: whether a snowman is one or two is a question for the ranking.
+# The distance has two summits (bright), one in each disc, and a pass between them. Region and parts are **all**
+# proposed, for the thing may really have a waist: whether a snowman is one or two is a question for the ranking.
 
 # %% tags=["nbval-check-output"]
 areas = pieces.flatten(1).sum(1).tolist()
@@ -357,8 +360,8 @@ print(f"{len(pieces)} proposals; the parts add up to the region: {areas[1] + are
 # %% [markdown]
 # ## 3 · Clusters of self-attention
 #
-# Lesson 4: a row of self-attention says where a pixel looks. Pixels of one thing look at the same places, so their rows are
-# alike. Group the rows with k-means: no colour threshold, no calm ground needed. On six pixels, two clusters, two
+# Lesson 4: a row of self-attention says where a pixel looks. Pixels of one thing look at the same places, so their rows
+# are alike. Group the rows with k-means: no colour threshold, no calm ground needed. On six pixels, two clusters, two
 # rounds by hand:
 
 # %% tags=["nbval-check-output"]
@@ -373,8 +376,8 @@ for _ in range(3):
     centres = torch.stack([points[group == g].mean(0) for g in (0, 1)])
 
 # %% [markdown]
-# A bad start, two pixels of one thing as centres; the groups fall into place all the same. Connected regions of each cluster
-# become proposals; those under 0.4 % or over half of the image are dropped.
+# A bad start, two pixels of one thing as centres; the groups fall into place all the same. Connected regions of each
+# cluster become proposals; those under 0.4 % or over half of the image are dropped.
 
 # %%
 regions = scene.proposals("self-attention")
@@ -388,14 +391,14 @@ for ax, k in zip(axes[1:], order[[0, 1, 2, -1]].tolist(), strict=True):
     show_mask(regions[k].numpy(), scene.image, ax, f"best IoU {best:.2f}")
 
 # %% [markdown]
-# The rims are soft and blocky: one attention row stands for many pixels of the image, and the blocks are as large as that. The last
-# panel is the worst region; on most scenes, a piece of ground. A ranking must tell it from a thing.
+# The rims are soft and blocky: one attention row stands for many pixels of the image, and the blocks are as large as
+# that. The last panel is the worst region; on most scenes, a piece of ground. A ranking must tell it from a thing.
 
 # %% [markdown]
 # ## 4 · SAM, a network trained to propose
 #
-# The paper takes its proposals from Segment Anything: prompt it with a grid of 32 × 32 points, get three masks for each, and filter.
-# No SAM comes with the toy preset, and the library says so:
+# The paper takes its proposals from Segment Anything: prompt it with a grid of 32 × 32 points, get three masks for
+# each, and filter. No SAM comes with the toy preset, and the library says so:
 
 # %%
 try:
@@ -404,8 +407,9 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# Its two filters can be understood without it. *Stability*: SAM gives a map of logits; cut it a little higher and a little lower.
-# If the mask hardly changes, its rim is sharp, and it is kept. The IoU of the two cuts is the stability score.
+# Its two filters can be understood without it. *Stability*: SAM gives a map of logits; cut it a little higher and a
+# little lower. If the mask hardly changes, its rim is sharp, and it is kept. The IoU of the two cuts is the stability
+# score.
 
 # %% tags=["nbval-check-output"]
 sharp, soft = 40 * (15.2 - distance), 0.4 * (15.2 - distance)  # logits: positive inside the disc
@@ -414,8 +418,8 @@ for name, logits in (("sharp rim", sharp), ("soft rim", soft)):
     print(f"{name}: stability {iou(high.numpy(), low.numpy()):.2f}")
 
 # %% [markdown]
-# *Non-maximum suppression*: neighbouring points give the same thing again and again. Keep the most confident, drop what overlaps it,
-# repeat. SAM compares boxes, which is cheaper than masks.
+# *Non-maximum suppression*: neighbouring points give the same thing again and again. Keep the most confident, drop what
+# overlaps it, repeat. SAM compares boxes, which is cheaper than masks.
 
 
 # %% tags=["nbval-check-output"]
@@ -435,8 +439,9 @@ assert suppress(boxes, confidence, 0.7) == nms(boxes, confidence, 0.7).tolist()
 print("kept:", suppress(boxes, confidence, 0.7))
 
 # %% [markdown]
-# Box 0 is gone: it is box 1, shifted by a pixel. The last, a box around everything, stays. The official code then keeps the ten
-# **largest** masks and drops those under 10 000 pixels, made for photographs of 1024 pixels. What would that do to ToyRef?
+# Box 0 is gone: it is box 1, shifted by a pixel. The last, a box around everything, stays. The official code then keeps
+# the ten **largest** masks and drops those under 10 000 pixels, made for photographs of 1024 pixels. What would that do
+# to ToyRef?
 
 # %% tags=["nbval-check-output"]
 official = RefDiffConfig.official()
@@ -448,8 +453,8 @@ print("kept by the paper's preset:", len(proposals.keep(truth, None, 0)))
 # %% [markdown]
 # ## Who proposes best?
 #
-# Now measure: for every true object of our scenes the best IoU that each generator offers, and the recall. Intervals come from
-# drawing whole images again (lesson 8). No sentence is involved.
+# Now measure: for every true object of our scenes the best IoU that each generator offers, and the recall. Intervals
+# come from drawing whole images again (lesson 8). No sentence is involved.
 
 # %%
 KINDS = ("felzenszwalb", "self-attention")
@@ -475,8 +480,9 @@ for (kind, best), style in zip(ceiling.items(), ("-", "--"), strict=True):
 ax.set(xlabel="IoU that a proposal must reach", ylabel="recall (share of objects)", ylim=(0, 1.03))
 _ = ax.legend()
 # %% [markdown]
-# Read a curve from left to right: it falls slowly while the masks are good and drops where they end. Felzenszwalb was made for
-# pictures like these, sharp things on a calm ground; a photograph of a crowd would turn the tables. Where does it fail?
+# Read a curve from left to right: it falls slowly while the masks are good and drops where they end. Felzenszwalb was
+# made for pictures like these, sharp things on a calm ground; a photograph of a crowd would turn the tables. Where does
+# it fail?
 
 # %%
 best = np.array(ceiling["felzenszwalb"])
@@ -488,15 +494,15 @@ for ax, n in zip(axes, best.argsort()[:4].tolist(), strict=True):
     ax.contour(s.masks[k], levels=[0.5], colors="w", linewidths=1.5)
 
 # %% [markdown]
-# The four worst-served objects, their true rims white. Ask of each: does it touch another thing? Is its colour close to the
-# ground's beside it, so that thing and ground were merged there? A ranking that "fails" on such a thing is blameless.
-# Always measure the ceiling first.
+# The four worst-served objects, their true rims white. Ask of each: does it touch another thing? Is its colour close to
+# the ground's beside it, so that thing and ground were merged there? A ranking that "fails" on such a thing is
+# blameless. Always measure the ceiling first.
 
 # %% [markdown]
 # ## How masks are stored: run lengths
 #
-# A mask of 640 × 480 has 307 200 bits, most of them repeated. COCO and RefCOCO store *run-length encoding* (RLE): walk down the
-# **columns** and count: so many zeros, so many ones, so many zeros …
+# A mask of 640 × 480 has 307 200 bits, most of them repeated. COCO and RefCOCO store *run-length encoding* (RLE): walk
+# down the **columns** and count: so many zeros, so many ones, so many zeros …
 
 # %% tags=["nbval-check-output"]
 small = np.array([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1]], bool)
@@ -541,8 +547,9 @@ print(rle, " area", coco_mask.area(rle))
 print("IoU with itself", coco_mask.iou([rle], [rle], [0])[0, 0])
 
 # %% [markdown]
-# **Gotcha.** pycocotools reads memory column by column, NumPy lays it row by row. It refuses such an array, which is kind. The
-# unkind way is to reshape by hand: same counts, rows instead of columns, and a scrambled mask without any error.
+# **Gotcha.** pycocotools reads memory column by column, NumPy lays it row by row. It refuses such an array, which is
+# kind. The unkind way is to reshape by hand: same counts, rows instead of columns, and a scrambled mask without any
+# error.
 
 # %% tags=["nbval-check-output"]
 try:
@@ -578,6 +585,6 @@ print("bytes as bits: ", truth[0].size // 8, " as RLE:", sizes)
 # **Where next.** Lesson 6 asks CLIP which proposal fits the sentence.
 #
 # **References.** Otsu, *A threshold selection method from gray-level histograms* (1979). Felzenszwalb and Huttenlocher,
-# *Efficient graph-based image segmentation* (2004). Tian et al., *Diffuse, Attend and Segment*,
-# [arXiv 2308.12469](https://arxiv.org/abs/2308.12469), on clusters of self-attention. Kirillov et al., *Segment Anything*,
+# *Efficient graph-based image segmentation* (2004). Tian et al., *Diffuse, Attend and Segment*, [arXiv
+# 2308.12469](https://arxiv.org/abs/2308.12469), on clusters of self-attention. Kirillov et al., *Segment Anything*,
 # [arXiv 2304.02643](https://arxiv.org/abs/2304.02643). Symbols: [the glossary](../docs/glossary.md).

@@ -28,14 +28,15 @@ from refdiff_lite.expression import parse
 from refdiff_lite.viz import show_image, show_map, show_mask
 
 # %% [markdown]
-# CLIP has two encoders. One turns an image into a vector, the other a text; they were trained so that what belongs together points
-# the same way. Ref-Diff's *discriminative score* uses just this: $S_D(i) = v_i \cdot r$, the feature of proposal $i$ times
-# that of the text. All the craft lies in making $v_i$ and $r$.
+# CLIP has two encoders. One turns an image into a vector, the other a text; they were trained so that what belongs
+# together points the same way. Ref-Diff's *discriminative score* uses just this: $S_D(i) = v_i \cdot r$, the feature of
+# proposal $i$ times that of the text. All the craft lies in making $v_i$ and $r$.
 
 # %% [markdown]
 # ## Toy numbers: two proposals, a sentence and a noun
 #
-# Let features have two numbers, *doglike* and *red*, and length 1. The text feature is a mix, $r = (1-\lambda)\,\text{sentence} +
+# Let features have two numbers, *doglike* and *red*, and length 1. The text feature is a mix, $r =
+# (1-\lambda)\,\text{sentence} +
 # \lambda\,\text{noun}$; the paper takes the mean.
 
 # %% tags=["nbval-check-output"]
@@ -48,8 +49,8 @@ for share in (0.0, 0.5, 1.0):
     print(f"noun share {share}: S_D = {by_hand.numpy().round(2)}, best is proposal {int(by_hand.argmax())}")
 
 # %% [markdown]
-# The sentence knows the colour and finds the red dog. The noun alone takes what is *most* dog. The mean still finds the right one
-# here, with a smaller gap. Why mix in the noun at all? We shall see it with real features.
+# The sentence knows the colour and finds the red dog. The noun alone takes what is *most* dog. The mean still finds the
+# right one here, with a smaller gap. Why mix in the noun at all? We shall see it with real features.
 
 # %%
 samples = load_toyref("val", limit=12)
@@ -72,8 +73,8 @@ for k, ax in enumerate(axes[1:]):
 # %% [markdown]
 # ## 1 · The crop: black outside, cut out tightly
 #
-# The simplest $v_i$: paint everything outside $M_i$ black, cut out the bounding box, bring it to CLIP's side, encode. First the box,
-# on a mask of 4 × 6 pixels.
+# The simplest $v_i$: paint everything outside $M_i$ black, cut out the bounding box, bring it to CLIP's side, encode.
+# First the box, on a mask of 4 × 6 pixels.
 
 # %% tags=["nbval-check-output"]
 mask = torch.zeros(4, 6, dtype=torch.bool)
@@ -135,9 +136,9 @@ for ax, fit in zip(axes[3:], ("square", "shorter"), strict=True):
     show_image(found.permute(1, 2, 0).numpy(), ax, f'a strip, "{fit}"\n{found.shape[2]}×{found.shape[1]}')
 
 # %% [markdown]
-# The paper squashes every crop to CLIP's square: the strip loses its shape. The official code fits the shorter side and keeps the
-# shape, so the strip becomes a long image, and CLIP's position embeddings must be stretched. For compact things it makes
-# little difference.
+# The paper squashes every crop to CLIP's square: the strip loses its shape. The official code fits the shorter side and
+# keeps the shape, so the strip becomes a long image, and CLIP's position embeddings must be stretched. For compact
+# things it makes little difference.
 
 # %% [markdown]
 # Encoding is CLIP's own business. The library takes the encoder apart, because it needs the pieces below. So check that
@@ -167,14 +168,16 @@ ax.axhline(0, color="k", linewidth=0.5)
 _ = ax.legend()
 
 # %% [markdown]
-# For "dog" (orange) both dogs should stand well above the rest, and there is no reason for one of them to win. The sentence (blue) should
-# part them. Only differences between bars count: real CLIP gives almost everything 0.2 to 0.3, and still ranks well.
+# For "dog" (orange) both dogs should stand well above the rest, and there is no reason for one of them to win. The
+# sentence (blue) should part them. Only differences between bars count: real CLIP gives almost everything 0.2 to 0.3,
+# and still ranks well.
 
 # %% [markdown]
 # ## 2 · A class token that sees one mask
 #
-# The crop has lost the picture around it. The second branch keeps the image whole and restricts the *looking*. CLIP's class token
-# gathers the image by attention; let it attend only to the patches inside $M_i$. In toy numbers, one class token and four patches:
+# The crop has lost the picture around it. The second branch keeps the image whole and restricts the *looking*. CLIP's
+# class token gathers the image by attention; let it attend only to the patches inside $M_i$. In toy numbers, one class
+# token and four patches:
 
 # %% tags=["nbval-check-output"]
 logits = torch.tensor([1.0, 2.0, 0.5, 1.5, 1.0])  # class token's q·k with: itself, patches 0 to 3
@@ -184,11 +187,11 @@ print("free:  ", logits.softmax(0).numpy().round(2))
 print("masked:", (logits + forbid).softmax(0).numpy().round(2))
 
 # %% [markdown]
-# Adding $-\infty$ before the softmax gives exactly 0 after it, and what is left still sums to 1. Multiplying with 0 *after* the softmax would
-# not: the rest would sum to less.
+# Adding $-\infty$ before the softmax gives exactly 0 after it, and what is left still sums to 1. Multiplying with 0
+# *after* the softmax would not: the rest would sum to less.
 #
-# One pass serves all proposals. Put $N$ class tokens in front of the patches. Each sees itself and its own patches, none sees another
-# class token; patches see all patches and no class token, so they are computed as if nobody watched.
+# One pass serves all proposals. Put $N$ class tokens in front of the patches. Each sees itself and its own patches,
+# none sees another class token; patches see all patches and no class token, so they are computed as if nobody watched.
 
 # %%
 patch_masks = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 1, 1], [0, 1, 1, 1, 0]], dtype=torch.bool)
@@ -204,8 +207,8 @@ for at in (2.5,):
     ax.axvline(at, color="w")
 
 # %% [markdown]
-# Four blocks. Upper left: class tokens see themselves, a diagonal. Upper right: the proposals' patches, one row each. Lower right: patches see
-# one another freely. Lower left: nothing.
+# Four blocks. Upper left: class tokens see themselves, a diagonal. Upper right: the proposals' patches, one row each.
+# Lower right: patches see one another freely. Lower left: nothing.
 
 # %% [markdown]
 # ### Exercise 6.2 · The attention mask
@@ -250,8 +253,8 @@ print("float with -inf:     ", right.numpy().round(2))
 print(f"attention that leaks outside: {wrong[~inside].sum():.2f} instead of {right[~inside].sum():.2f}")
 
 # %% [markdown]
-# Each patch inside gets $e^1 \approx 2.7$ times its weight, and that is all: a mild preference in place of a wall. Now in the real
-# encoder. The pass by hand, with the mask as an argument, must be the library's when the mask is right.
+# Each patch inside gets $e^1 \approx 2.7$ times its weight, and that is all: a mild preference in place of a wall. Now
+# in the real encoder. The pass by hand, with the mask as an argument, must be the library's when the mask is right.
 
 
 # %%
@@ -293,9 +296,9 @@ figure.colorbar(shown, ax=axes, shrink=0.8).ax.set_ylabel("cosine", fontsize=8)
 _ = axes[1].set_xlabel("proposal")
 
 # %% [markdown]
-# How alike are the features of *different* proposals? Right: without any mask all tokens see the same, every cosine is 1. Left: with the right
-# mask they come apart. Middle: with the bool mask they stay much closer to one another. The program runs, the argmax names a
-# proposal, and it means far less than it should.
+# How alike are the features of *different* proposals? Right: without any mask all tokens see the same, and each cosine
+# is one. Left: with the right mask they come apart. Middle: with the bool mask they stay much closer to one another.
+# The program runs, the argmax names a proposal, and it means far less than it should.
 
 # %% tags=["nbval-check-output"]
 spread = {name: float(table[off].mean()) for name, table in alike.items()}
@@ -303,8 +306,8 @@ print("no mask: every token the same:", spread["no mask"] > 0.999)
 print("bool is closer to no mask than -inf is:", spread["bool"] > spread["float, -inf"])
 
 # %% [markdown]
-# **Why no test caught such a bug elsewhere:** shapes and types are right, results look plausible. Test what must *not* happen. Here:
-# class token $i$ must not change if another proposal is added.
+# **Why no test caught such a bug elsewhere:** shapes and types are right, results look plausible. Test what must *not*
+# happen. Here: class token $i$ must not change if another proposal is added.
 
 # %% tags=["nbval-check-output"]
 with torch.no_grad():
@@ -316,8 +319,8 @@ print("bool:  unchanged by the other proposals:", torch.allclose(leaky[0], featu
 # %% [markdown]
 # ## From pixels to patches
 #
-# A patch belongs to a mask if at least half of it is covered. What of a mask too small for that? It would have no patch at all,
-# and its token would see only itself. The library lets it keep the patch that it covers most.
+# A patch belongs to a mask if at least half of it is covered. What of a mask too small for that? It would have no patch
+# at all, and its token would see only itself. The library lets it keep the patch that it covers most.
 
 # %% tags=["nbval-check-output"]
 cover_toy = torch.tensor([[0.9, 0.6, 0.1, 0.0], [0.0, 0.2, 0.1, 0.0]])
@@ -333,15 +336,15 @@ for k in range(len(axes) // 2):
     axes[2 * k + 1].contour(inside[k].reshape(grid).cpu(), levels=[0.5], colors="w", linewidths=1)
 
 # %% [markdown]
-# Colour is the covered share, the white line goes round the patches that are kept. A thing is a handful of patches: legs and ears fall
-# under half a patch and are lost. That is one thing that this branch misses. At the full resolution of the image
-# (`masked_side="full"`) there are more patches, and the position embeddings are stretched.
+# Colour is the covered share, the white line goes round the patches that are kept. A thing is a handful of patches:
+# legs and ears fall under half a patch and are lost. That is one thing that this branch misses. At the full resolution
+# of the image (`masked_side="full"`) there are more patches, and the position embeddings are stretched.
 
 # %% [markdown]
 # ## 3 · Sentence and noun
 #
-# "The dog left of the penguin" holds two nouns, and CLIP is known to read a sentence much like a bag of words. So the penguin may score well,
-# too. The noun feature, "dog" alone, pulls back.
+# "The dog left of the penguin" holds two nouns, and CLIP is known to read a sentence much like a bag of words. So the
+# penguin may score well, too. The noun feature, "dog" alone, pulls back.
 
 # %%
 relation = "the dog left of the penguin"
@@ -361,14 +364,14 @@ ax.set_title(f'S_D of the crops for "{relation}"')
 _ = figure.colorbar(shown, ax=ax)
 
 # %% [markdown]
-# Compare the rows. The sentence may give the penguin a share; the noun gives it less, but does not tell one dog from the other at all, for
-# "left of" is gone. The mean buys safety about the *kind* and pays with detail.
+# Compare the rows. The sentence may give the penguin a share; the noun gives it less, but does not tell one dog from
+# the other at all, for "left of" is gone. The mean buys safety about the *kind* and pays with detail.
 
 # %% [markdown]
 # ## 4 · The positional bias
 #
-# A tight crop does not know where it was. The paper's remedy: multiply the image with a soft ramp $P$ before it is encoded, 1 at the edge that
-# the cue names, falling to 0 at the other. Things on the wrong side are shown in the dark.
+# A tight crop does not know where it was. The paper's remedy: multiply the image with a soft ramp $P$ before it is
+# encoded, 1 at the edge that the cue names, falling to 0 at the other. Things on the wrong side are shown in the dark.
 
 # %% tags=["nbval-check-output"]
 for cues in (("left",), ("right",), ("left", "right")):
@@ -383,7 +386,8 @@ print("official   ", ranking.positional_bias(("left",), (1, 7), ramp=2 / 3)[0].n
 #
 # <details><summary>Hint</summary>
 #
-# `torch.linspace(1, 0, n)` is the ramp for left and for top. `.expand(height, width)` repeats a row; a column is `x[:, None]`.
+# `torch.linspace(1, 0, n)` is the ramp for left and for top. `.expand(height, width)` repeats a row; a column is `x[:,
+# None]`.
 # </details>
 
 
@@ -407,8 +411,8 @@ for ax, cues in zip(axes, ((), ("left",), ("right",), ("bottom",)), strict=True)
     show_image(dimmed.permute(1, 2, 0).numpy(), ax, f"cue: {'+'.join(cues) or 'none'}")
 
 # %% [markdown]
-# With "left" the left edge keeps its light. Note what is *not* done: no score is multiplied, no proposal forbidden. CLIP sees a darker
-# thing and is supposed to like it less. That works as far as CLIP likes bright things.
+# With "left" the left edge keeps its light. Note what is *not* done: no score is multiplied, no proposal forbidden.
+# CLIP sees a darker thing and is supposed to like it less. That works as far as CLIP likes bright things.
 #
 # Which words are cues? Directions that are a place in the picture, not relations, and whole words only:
 
@@ -419,8 +423,8 @@ for words in ("the dog on the left", "left of the dog", "the bright dog", "botto
 # %% [markdown]
 # ## 5 · What each branch misses
 #
-# Now count. For every sentence of our scenes: the features of both branches, with and without bias, scored once. Proposals are the true
-# masks, so a miss is a miss of the ranking.
+# Now count. For every sentence of our scenes: the features of both branches, with and without bias, scored once.
+# Proposals are the true masks, so a miss is a miss of the ranking.
 
 # %%
 biased = RefDiff(model.backbones, model.config.replace(positional_bias="both"))
@@ -462,9 +466,9 @@ ax.set_yticks(np.linspace(0, 1, 6))
 _ = ax.legend(ncols=3, loc="upper center")
 
 # %% [markdown]
-# `noun` asks for the kind, `toyref` also for places, `toyref+` for looks, `toyref-g` for relations. Look for two things: which branch is
-# better with looks (fine detail, where crops have all the pixels), and whether either can use places and relations (a crop
-# cannot, except by luck). So few sentences allow no ranking of close bars.
+# `noun` asks for the kind, `toyref` also for places, `toyref+` for looks, `toyref-g` for relations. Look for two
+# things: which branch is better with looks (fine detail, where crops have all the pixels), and whether either can use
+# places and relations (a crop cannot, except by luck). So few sentences allow no ranking of close bars.
 
 # %%
 with_cue = [r for r in rows if r["cue"]]
@@ -479,8 +483,9 @@ for name, (masked, crop) in {
     print(f"{name:22} {hit:.2f}")
 
 # %% [markdown]
-# The paper puts the bias on the masked tokens, the official code on the crop; where they differ, `RefDiffConfig` offers both. Read the table
-# as a question, not as an answer: with so few sentences one hit more is noise. Lesson 8 says how much.
+# The paper puts the bias on the masked tokens, the official code on the crop; where they differ, `RefDiffConfig` offers
+# both. Read the table as a question, not as an answer: with so few sentences one hit more is noise. Lesson 8 says how
+# much.
 
 # %%
 wrong = [r for r in rows if int(kinds["crop"](r["parts"]).argmax()) != r["target"]]
@@ -488,7 +493,8 @@ saved = sum(int(kinds["masked token"](r["parts"]).argmax()) == r["target"] for r
 print(f"the crop branch errs {len(wrong)} times; the masked token is right in {saved} of these")
 
 # %% [markdown]
-# If the two branches erred on the same sentences, mixing could not help. As far as this number is above zero, they see different things.
+# If the two branches erred on the same sentences, mixing could not help. As far as this number is above zero, they see
+# different things.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
@@ -510,7 +516,7 @@ print(f"the crop branch errs {len(wrong)} times; the masked token is right in {s
 #
 # **Where next.** Lesson 7 adds diffusion's score to CLIP's.
 #
-# **References.** Radford et al., *Learning transferable visual models from natural language supervision*,
-# [arXiv 2103.00020](https://arxiv.org/abs/2103.00020). Yu et al., *Zero-shot referring image segmentation with global-local
-# context features*, [arXiv 2303.17811](https://arxiv.org/abs/2303.17811). Ni et al., *Ref-Diff*,
-# [arXiv 2308.16777](https://arxiv.org/abs/2308.16777). Symbols: [the glossary](../docs/glossary.md).
+# **References.** Radford et al., *Learning transferable visual models from natural language supervision*, [arXiv
+# 2103.00020](https://arxiv.org/abs/2103.00020). Yu et al., *Zero-shot referring image segmentation with global-local
+# context features*, [arXiv 2303.17811](https://arxiv.org/abs/2303.17811). Ni et al., *Ref-Diff*, [arXiv
+# 2308.16777](https://arxiv.org/abs/2308.16777). Symbols: [the glossary](../docs/glossary.md).

@@ -30,15 +30,15 @@ from refdiff_lite.metrics import bootstrap
 from refdiff_lite.viz import show_map, show_mask
 
 # %% [markdown]
-# Two judges have seen every proposal. Diffusion says how brightly a word glows in it, CLIP how well a cut-out fits the sentence. Ref-Diff's
-# last step is one weighted sum, $S = \alpha S_G + (1-\alpha) S_D$, and an argmax. One line of code; this lesson is about what
-# happens in it.
+# Two judges have seen every proposal. Diffusion says how brightly a word glows in it, CLIP how well a cut-out fits the
+# sentence. Ref-Diff's last step is one weighted sum, $S = \alpha S_G + (1-\alpha) S_D$, and an argmax. One line of
+# code; this lesson is about what happens in it.
 
 # %% [markdown]
 # ## The generative score, by hand
 #
-# A map of 3 × 4 pixels for each of two words, and two proposals: the left two columns and the right two. Two words times two proposals
-# make four scores.
+# A map of 3 × 4 pixels for each of two words, and two proposals: the left two columns and the right two. Two words
+# times two proposals make four scores.
 
 # %% tags=["nbval-check-output"]
 maps = {
@@ -65,8 +65,8 @@ axes[2].set(xlabel="proposal", ylabel="S_G")
 _ = axes[2].legend()
 
 # %% [markdown]
-# The white line parts the proposals. Two halves that fill the image have opposite scores: what is inside for one is outside for the other. The
-# "cat" map is sharper, so its bars are longer: the size of $S_G$ tells how sure the map is.
+# The white line parts the proposals. Two halves that fill the image have opposite scores: what is inside for one is
+# outside for the other. The "cat" map is sharper, so its bars are longer: the size of $S_G$ tells how sure the map is.
 
 # %% [markdown]
 # ### Exercise 7.1 · The generative score
@@ -91,8 +91,8 @@ def s_g(c, masks):
 checks.check_generative_score(s_g)
 
 # %% [markdown]
-# Why subtract the outside? A map that is bright everywhere says nothing, and its score should be zero. Adding a constant to the map must change
-# nothing; stretching it stretches the score.
+# Why subtract the outside? A map that is bright everywhere says nothing, and its score should be zero. Adding a
+# constant to the map must change nothing; stretching it stretches the score.
 
 # %% tags=["nbval-check-output"]
 c = maps["cat"]
@@ -102,8 +102,8 @@ for name, changed in {"c": c, "c + 0.5": c + 0.5, "0.5 c": 0.5 * c, "flat": torc
     print(f"{name:8} S_G {score}  inside only {inside_only.numpy().round(2)}")
 
 # %% [markdown]
-# Since $c$ lies in [0, 1], $S_G$ lies in [−1, 1]. Both ends need a perfect map. And what of a mask that covers all, or nothing? One mean has no
-# pixels; the library counts it as 0.
+# Since $c$ lies in [0, 1], $S_G$ lies in [−1, 1]. Both ends need a perfect map. And what of a mask that covers all, or
+# nothing? One mean has no pixels; the library counts it as 0.
 
 # %% tags=["nbval-check-output"]
 perfect = masks[0].float()
@@ -114,13 +114,13 @@ for name, score in zip(
     print(f"{name:18} S_G = {float(score) + 0.0:+.2f}")
 
 # %% [markdown]
-# "Everything" scores the mean of the map, and may beat a real proposal if the map is bright all over. Generators therefore drop masks that fill half of the
-# image.
+# "Everything" scores the mean of the map, and may beat a real proposal if the map is bright all over. Generators
+# therefore drop masks that fill half of the image.
 #
 # ## Paper-sized numbers
 #
-# What do real scores look like? CLIP ViT-B/16 gives nearly every image and text a cosine between 0.2 and 0.3. $S_G$ of a good map may reach 0.5.
-# Take three proposals with scores of this size, and the paper's $\alpha = 0.1$.
+# What do real scores look like? CLIP ViT-B/16 gives nearly every image and text a cosine between 0.2 and 0.3. $S_G$ of
+# a good map may reach 0.5. Take three proposals with scores of this size, and the paper's $\alpha = 0.1$.
 
 # %% tags=["nbval-check-output"]
 g = torch.tensor([0.55, 0.10, 0.35])
@@ -141,8 +141,8 @@ print(
 )
 
 # %% [markdown]
-# Look at the columns. $S_D$ makes up most of $S$, yet it hardly differs between proposals: argmax does not see what all have in common. What counts
-# is weight times **spread**.
+# Look at the columns. $S_D$ makes up most of $S$, yet it hardly differs between proposals: argmax does not see what all
+# have in common. What counts is weight times **spread**.
 
 # %% tags=["nbval-check-output"]
 for name, weight, score in (("S_G", alpha, g), ("S_D", 1 - alpha, d)):
@@ -150,8 +150,8 @@ for name, weight, score in (("S_G", alpha, g), ("S_D", 1 - alpha, d)):
     print(f"{name}: weight {weight:.1f} × spread {spread:.2f} = {weight * spread:.3f}")
 
 # %% [markdown]
-# With a tenth of the weight, $S_G$ has the louder voice. "α = 0.1, so diffusion hardly matters" is a wrong reading of the paper. As α moves, each
-# proposal's score is a straight line from its $S_D$ to its $S_G$:
+# With a tenth of the weight, $S_G$ has the louder voice. "α = 0.1, so diffusion hardly matters" is a wrong reading of
+# the paper. As α moves, each proposal's score is a straight line from its $S_D$ to its $S_G$:
 
 # %%
 alphas = np.linspace(0, 0.3, 61)
@@ -164,8 +164,8 @@ ax.set(xlabel="α", ylabel="S", xlim=(0, 0.3))
 _ = ax.legend()
 
 # %% [markdown]
-# At the left edge B leads (CLIP's choice), then for a moment C, everybody's second, then A (diffusion's choice). The lines cross where two scores tie. Right of
-# the last crossing, turning α further changes nothing at all.
+# At the left edge B leads (CLIP's choice), then for a moment C, everybody's second, then A (diffusion's choice). The
+# lines cross where two scores tie. Right of the last crossing, turning α further changes nothing at all.
 
 # %% [markdown]
 # ### Exercise 7.2 · Where the winner changes
@@ -204,8 +204,8 @@ for at in (0.05, 0.08, 0.1, 0.5):
 # %% [markdown]
 # ## The official code's sum
 #
-# The official code writes $0.7\,\text{crop} + 0.3\,\text{masked} + 0.05\,S_G$. The first two make $S_D$ with $\beta = 0.3$. The weights sum to 1.05; dividing
-# by it changes no argmax, so this is an α too:
+# The official code writes $0.7\,\text{crop} + 0.3\,\text{masked} + 0.05\,S_G$. The first two make $S_D$ with $\beta =
+# 0.3$. The weights sum to 1.05; dividing by it changes no argmax, so this is an α too:
 
 # %% tags=["nbval-check-output"]
 for config in (RefDiffConfig.paper(), RefDiffConfig.official()):
@@ -221,14 +221,14 @@ print(
 )
 
 # %% [markdown]
-# Half the α, and on these numbers another winner. But its $S_G$ is another, too: it reads guided logits, not softmax. Weights may only be
-# compared where the scores are the same.
+# Half the α, and on these numbers another winner. But its $S_G$ is another, too: it reads guided logits, not softmax.
+# Weights may only be compared where the scores are the same.
 
 # %% [markdown]
 # ## On a scene
 #
-# Each point below is a proposal. Points on one grey line have the same $S$; the steeper the line, the larger α. Slide such a line from upper right until
-# it touches the first point: that is the argmax.
+# Each point below is a proposal. Points on one grey line have the same $S$; the steeper the line, the larger α. Slide
+# such a line from upper right until it touches the first point: that is the argmax.
 
 # %%
 samples = load_toyref("val", limit=12)
@@ -253,14 +253,15 @@ right.scatter(s_g[result.best], s_d[result.best], s=120, facecolors="none", edge
 _ = right.set(xlabel="S_G", ylabel="S_D", title=f"α = {a:.3f}; red ring: highest S")
 
 # %% [markdown]
-# The lines look flat because α is small. Numbers on the image and on the points belong together. If the ringed point is the upmost, CLIP alone would
-# have chosen it; if a lower point further right wears the ring, diffusion has turned the vote.
+# The lines look flat because α is small. Numbers on the image and on the points belong together. If the ringed point is
+# the upmost, CLIP alone would have chosen it; if a lower point further right wears the ring, diffusion has turned the
+# vote.
 
 # %% [markdown]
 # ## Collect once, mix often
 #
-# The costly parts, word maps and CLIP features, do not depend on α. So run the pipeline once over a dozen val images and keep $S_G$, $S_D$ and the
-# fit of every proposal. After that, any α is arithmetic.
+# The costly parts, word maps and CLIP features, do not depend on α. So run the pipeline once over a dozen val images
+# and keep $S_G$, $S_D$ and the fit of every proposal. After that, any α is arithmetic.
 
 
 # %%
@@ -297,8 +298,9 @@ ax.set(xlabel="highest minus lowest score of a sentence's proposals", ylabel="se
 _ = ax.legend()
 
 # %% [markdown]
-# Here are the spreads on real scenes. Compare the two medians, and multiply each with its weight: that is who speaks louder. A small CLIP, trained on few
-# kinds of thing, may spread far wider than the big one, and so another α may suit it. **An α is good for one pair of networks.**
+# Here are the spreads on real scenes. Compare the two medians, and multiply each with its weight: that is who speaks
+# louder. A small CLIP, trained on few kinds of thing, may spread far wider than the big one, and so another α may suit
+# it. **An α is good for one pair of networks.**
 
 # %% tags=["nbval-check-output"]
 agree = [row for row in rows if row["oracle"][0].argmax() == row["oracle"][1].argmax()]
@@ -306,8 +308,8 @@ kept = [int((a * r["oracle"][0] + (1 - a) * r["oracle"][1]).argmax()) == int(r["
 print("where both judges agree, S agrees with them:", all(kept))
 
 # %% [markdown]
-# Of course: if both summands are largest at one place, so is the sum. The mix can only matter where the judges *disagree*. How often is that, and who is
-# right then?
+# Of course: if both summands are largest at one place, so is the sum. The mix can only matter where the judges
+# *disagree*. How often is that, and who is right then?
 
 # %%
 right_g = np.array([row["oracle"][2][row["oracle"][0].argmax()] > 0.99 for row in rows])
@@ -325,8 +327,9 @@ ax.set_title(f"{len(rows)} sentences, true masks as proposals")
 print(f"right if the better judge were always believed: {(right_g | right_d).mean():.2f}")
 
 # %% [markdown]
-# The lower left field holds all that mixing can win, the upper right all that it can lose. The printed number is the ceiling of every fusion rule that
-# follows one of the two. If the lower left is nearly empty, no α will help, however long you tune.
+# The lower left field holds all that mixing can win, the upper right all that it can lose. The printed number is the
+# ceiling of every fusion rule that follows one of the two. If the lower left is nearly empty, no α will help, however
+# long you tune.
 
 # %% [markdown]
 # ### Exercise 7.3 · Accuracy at an α
@@ -353,7 +356,8 @@ checks.check_accuracy(accuracy)
 # %% [markdown]
 # ## The α sweep, with intervals
 #
-# Now over all α. The band is a 95 % interval by *bootstrap*: draw a dozen images with replacement, compute again, a thousand times (lesson 8).
+# Now over all α. The band is a 95 % interval by *bootstrap*: draw a dozen images with replacement, compute again, a
+# thousand times (lesson 8).
 
 
 # %%
@@ -372,8 +376,9 @@ ax.set(xlabel="α (0: CLIP alone, ds; 1: diffusion alone, gs)", ylabel="accuracy
 _ = ax.legend(loc="lower left")
 
 # %% [markdown]
-# From left to right the vote goes from CLIP to diffusion. The curve's highest point is *the best α on these sentences*. But look at the band: everything
-# that could lie as high, within the noise of a dozen images, is a candidate. Is the best α really better than 0?
+# From left to right the vote goes from CLIP to diffusion. The curve's highest point is *the best α on these sentences*.
+# But look at the band: everything that could lie as high, within the noise of a dozen images, is a candidate. Is the
+# best α really better than 0?
 
 # %%
 best = alphas[curve.argmax()]
@@ -387,10 +392,12 @@ one, other = (np.subtract(*bootstrap(hits(x), images)[::-1]) for x in (0.0, best
 print(f"width of the paired interval {high - low:.3f}; from two separate bands {np.hypot(one, other):.3f}")
 
 # %% [markdown]
-# **Gotcha.** Compare the *difference* sentence by sentence, as here, not two bands by eye. Both settings see the same easy and hard sentences; in the
-# difference this common part cancels, and the interval gets narrower. If it holds 0, these sentences don't show a gain.
+# **Gotcha.** Compare the *difference* sentence by sentence, as here, not two bands by eye. Both settings see the same
+# easy and hard sentences; in the difference this common part cancels, and the interval gets narrower. If it holds 0,
+# these sentences don't show a gain.
 #
-# And choosing flatters. Suppose fourteen settings are all equally good, 60 % right. Measure each on 50 sentences, report the best:
+# And choosing flatters. Suppose fourteen settings are all equally good, 60 % right. Measure each on 50 sentences,
+# report the best:
 
 # %% tags=["nbval-check-output"]
 rng = np.random.default_rng(0)
@@ -400,8 +407,8 @@ for n in (50, 500, 5000):
     print(f"{n:5d} sentences: the best of 14 equal settings reports {reported:.2f} on average")
 
 # %% [markdown]
-# Nothing was gained, yet the report is higher, and the more so the fewer the sentences. Hence the rule: choose on val, report on test, once. On scenes:
-# choose on half of the images, look at the other half.
+# Nothing was gained, yet the report is higher, and the more so the fewer the sentences. Hence the rule: choose on val,
+# report on test, once. On scenes: choose on half of the images, look at the other half.
 
 # %%
 half = np.isin(images, [s.image_id for s in samples[::2]])
@@ -413,8 +420,9 @@ for name, chosen in (("even", half), ("odd", ~half)):
     )
 
 # %% [markdown]
-# **Try it.** Would a fusion without units be better? Bring each sentence's scores to mean 0 and deviation 1 first, so that α really is a share. It costs something: a
-# map that is sure (large spread) no longer speaks louder than a map that is not.
+# **Try it.** Would a fusion without units be better? Bring each sentence's scores to mean 0 and deviation 1 first, so
+# that α really is a share. It costs something: a map that is sure (large spread) no longer speaks louder than a map
+# that is not.
 
 
 # %%
@@ -434,11 +442,13 @@ ax.set(xlabel="α", ylabel="accuracy")
 _ = ax.legend()
 
 # %% [markdown]
-# Both curves must meet at the ends, where only one judge speaks. Between them, see which is higher and how wide its plateau is: a wide one forgives a badly chosen α.
+# Both curves must meet at the ends, where only one judge speaks. Between them, see which is higher and how wide its
+# plateau is: a wide one forgives a badly chosen α.
 #
 # ## Four variants
 #
-# With real proposals now (Felzenszwalb), and all four variants: g cuts the word map, gs, ds and full rank the same proposals by $S_G$, $S_D$, $S$.
+# With real proposals now (Felzenszwalb), and all four variants: g cuts the word map, gs, ds and full rank the same
+# proposals by $S_G$, $S_D$, $S$.
 
 
 # %%
@@ -461,8 +471,8 @@ ax.set_xticks(range(len(ious)), list(ious))
 _ = ax.set(ylabel="mIoU", ylim=(0, 1), title=f"{len(rows)} sentences, 95 % intervals")
 
 # %% [markdown]
-# Read three steps. From g to gs: the same map, better masks. From gs to full: CLIP comes in. From ds to full: what diffusion adds to CLIP. The hatched bar is
-# the ceiling of these proposals: no ranking gets above it.
+# Read three steps. From g to gs: the same map, better masks. From gs to full: CLIP comes in. From ds to full: what
+# diffusion adds to CLIP. The hatched bar is the ceiling of these proposals: no ranking gets above it.
 #
 # The paper's own steps, on RefCOCO val with SAM's masks (mIoU, percent):
 
@@ -473,8 +483,9 @@ print(f"CLIP added, gs to full:    {paper['full'] - paper['gs']:+.1f}")
 print(f"diffusion added, ds to full: {paper['full'] - paper['ds']:+.1f}")
 
 # %% [markdown]
-# Other images, other networks, other masks: their numbers and ours may not be compared, but the *order* of the steps may be. Are the signs the same? Is the last
-# one the smallest? Our package's README gives the answer on the whole test split.
+# Other images, other networks, other masks: their numbers and ours may not be compared, but the *order* of the steps
+# may be. Are the signs the same? Is the last one the smallest? Our package's README gives the answer on the whole test
+# split.
 
 # %%
 shown = sorted(range(len(rows)), key=lambda n: -np.std([ious[v][n] for v in ("g", "gs", "ds", "full")]))
@@ -492,13 +503,14 @@ for line, n in zip(axes, picked[:2], strict=True):
         show_mask(found.mask, row["scene"].image, ax, f"{variant}: IoU {ious[variant][n]:.2f}")
 
 # %% [markdown]
-# These sentences divide the variants most. Follow a row: where does the mask jump to another thing, and which judge pulled it there?
+# These sentences divide the variants most. Follow a row: where does the mask jump to another thing, and which judge
+# pulled it there?
 
 # %% [markdown]
 # ## A gallery of failures, by cause
 #
-# "It failed" helps nobody. Every failure has a first cause, and each asks for another repair. Sort them: is a good proposal there at all? If so, which judge
-# preferred another?
+# "It failed" helps nobody. Every failure has a first cause, and each asks for another repair. Sort them: is a good
+# proposal there at all? If so, which judge preferred another?
 
 
 # %%
@@ -548,8 +560,8 @@ for ax, (name, n) in zip(axes.flat, gallery, strict=False):
     ax.contour(row["truth"], levels=[0.5], colors="w", linewidths=1.2, linestyles="--")
 
 # %% [markdown]
-# Lit, with an orange rim: what was chosen. White and dashed: what was meant. Compare with the cause above each picture; and ask whether you, with this sentence,
-# would have been sure.
+# Lit, with an orange rim: what was chosen. White and dashed: what was meant. Compare with the cause above each picture;
+# and ask whether you, with this sentence, would have been sure.
 
 # %%
 for style in ("noun", "toyref", "toyref+", "toyref-g"):
@@ -579,5 +591,5 @@ for style in ("noun", "toyref", "toyref+", "toyref-g"):
 #
 # **Where next.** Lesson 8 takes the word "better" apart: which mean, over what, how sure?
 #
-# **References.** Ni et al., *Ref-Diff*, [arXiv 2308.16777](https://arxiv.org/abs/2308.16777). Efron and Tibshirani, *An introduction to the
-# bootstrap* (1993). Symbols: [the glossary](../docs/glossary.md).
+# **References.** Ni et al., *Ref-Diff*, [arXiv 2308.16777](https://arxiv.org/abs/2308.16777). Efron and Tibshirani, *An
+# introduction to the bootstrap* (1993). Symbols: [the glossary](../docs/glossary.md).

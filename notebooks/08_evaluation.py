@@ -28,8 +28,9 @@ from refdiff_lite.metrics import areas, bootstrap, iou, mean_iou, overall_iou, p
 from refdiff_lite.viz import show_image, show_mask
 
 # %% [markdown]
-# "Our method reaches 37." Of what? In this field two averages go by nearly the same name, splits come in two editions, and an evaluation script can be
-# wrong for years without a crash. This lesson teaches the suspicion that you need before you believe a number, most of all your own.
+# "Our method reaches 37." Of what? In this field two averages go by nearly the same name, splits come in two editions,
+# and an evaluation script can be wrong for years without a crash. This lesson teaches the suspicion that you need
+# before you believe a number, most of all your own.
 
 # %% [markdown]
 # ## Two averages
@@ -50,8 +51,8 @@ for name in "AB":
     print(f"{name}: IoU {(i / u).round(2)}   oIoU {o:.2f}   mIoU {m:.2f}")
 
 # %% [markdown]
-# By oIoU, A is far ahead, although it never finds the mouse. By mIoU, B is. Neither average is wrong; they answer different questions: "which share of
-# the pixels?" and "how good on the average sentence?". The same with masks:
+# By oIoU, A is far ahead, although it never finds the mouse. By mIoU, B is. Neither average is wrong; they answer
+# different questions: "which share of the pixels?" and "how good on the average sentence?". The same with masks:
 
 # %%
 y, x = np.mgrid[:40, :60]
@@ -73,12 +74,13 @@ for name, pair in pairs.items():
     print(f"{name}: oIoU {overall_iou(i, u):.2f}, mIoU {mean_iou(i, u):.2f}")
 
 # %% [markdown]
-# A takes a bit of ground for the mouse; in the sum of pixels nobody notices. Papers call oIoU also "cIoU" (cumulative), or just "IoU". If a table
-# does not say which, it cannot be compared.
+# A takes a bit of ground for the mouse; in the sum of pixels nobody notices. Papers call oIoU also "cIoU" (cumulative),
+# or just "IoU". If a table does not say which, it cannot be compared.
 #
 # ### How much does a sentence count?
 #
-# oIoU is a weighted mean of the same IoUs; the weight is the union: $\mathrm{oIoU} = \sum_k \frac{U_k}{\sum_j U_j}\,\mathrm{IoU}_k$.
+# oIoU is a weighted mean of the same IoUs; the weight is the union: $\mathrm{oIoU} = \sum_k \frac{U_k}{\sum_j
+# U_j}\,\mathrm{IoU}_k$.
 
 # %% tags=["nbval-check-output"]
 i, u = np.array(intersections["A"]), np.array(unions["A"])
@@ -87,8 +89,8 @@ np.testing.assert_allclose((weights * i / u).sum(), overall_iou(i, u))
 print("weights of elephant and mouse in oIoU:", weights.round(3), " in mIoU:", [0.5, 0.5])
 
 # %% [markdown]
-# Note what stands in the weight: the *union*, so also the wrong pixels. A method that answers "the mouse" with the whole image makes that sentence heavy, and
-# is punished twice. One that answers with nothing makes it light.
+# Note what stands in the weight: the *union*, so also the wrong pixels. A method that answers "the mouse" with the
+# whole image makes that sentence heavy, and is punished twice. One that answers with nothing makes it light.
 
 # %% tags=["nbval-check-output"]
 image_area = 2400
@@ -124,7 +126,8 @@ checks.check_overall_iou(my_overall_iou)
 # %% [markdown]
 # ## Precision at a threshold
 #
-# $\mathrm{Pr@}X$ is the share of sentences with IoU ≥ X. At 0.5 it says "was the right thing found?", at 0.9 "is the rim clean?".
+# $\mathrm{Pr@}X$ is the share of sentences with IoU ≥ X. At 0.5 it says "was the right thing found?", at 0.9 "is the
+# rim clean?".
 
 # %% tags=["nbval-check-output"]
 fits = np.array([0.95, 0.88, 0.62, 0.51, 0.30, 0.0])
@@ -144,12 +147,13 @@ ax.set(xlabel="X", ylabel="share of sentences", ylim=(0, 1.05), title=f"mIoU = {
 _ = ax.legend()
 
 # %% [markdown]
-# The steps are the six sentences. The area under the curve *is* the mIoU: the mean of any number in [0, 1] is the area under its "share above X". So mIoU
-# already contains all thresholds; Pr@X shows where it comes from.
+# The steps are the six sentences. The area under the curve *is* the mIoU: the mean of any number in [0, 1] is the area
+# under its "share above X". So mIoU already contains all thresholds; Pr@X shows where it comes from.
 #
 # ## Sentences without an answer
 #
-# Sometimes there is no proposal. Such a sentence counts, with IoU 0. Leaving it out "because nothing can be computed" is worth real points:
+# Sometimes there is no proposal. Such a sentence counts, with IoU 0. Leaving it out "because nothing can be computed"
+# is worth real points:
 
 # %% tags=["nbval-check-output"]
 i, u = np.array([90, 80, 0, 0]), np.array([100, 100, 60, 40])  # the last two had no proposal: an empty mask
@@ -160,8 +164,8 @@ print("both masks empty counts as", iou(empty, empty), "- no division by zero, n
 # %% [markdown]
 # ## Our own numbers
 #
-# A dozen val images, all four variants, Felzenszwalb's proposals for gs, ds and full. Every sentence counts; masks are compared at the image's own
-# size.
+# A dozen val images, all four variants, Felzenszwalb's proposals for gs, ds and full. Every sentence counts; masks are
+# compared at the image's own size.
 
 # %%
 samples = load_toyref("val", limit=12)
@@ -200,14 +204,15 @@ right.set(xlabel="share of sentences, heaviest first", ylabel="share of the weig
 _ = right.legend()
 
 # %% [markdown]
-# Left: IoUs crowd near 0 and near their best, with little between; a proposal is either the right thing or another. Right: how the weight is shared out. The
-# farther the blue line above the dashed one, the more a few large masks decide oIoU.
+# Left: IoUs crowd near 0 and near their best, with little between; a proposal is either the right thing or another.
+# Right: how the weight is shared out. The farther the blue line above the dashed one, the more a few large masks decide
+# oIoU.
 
 # %% [markdown]
 # ## How sure? Draw again
 #
-# Another dozen images would give another number. The *bootstrap* imitates that: draw as many sentences as there are, with replacement, compute again, a
-# thousand times, and take the middle 95 %. But what is drawn: sentences or images?
+# Another dozen images would give another number. The *bootstrap* imitates that: draw as many sentences as there are,
+# with replacement, compute again, a thousand times, and take the middle 95 %. But what is drawn: sentences or images?
 
 
 # %%
@@ -239,10 +244,12 @@ ax.set(xlabel="mIoU of a drawn data set", ylabel="draws")
 _ = ax.legend()
 
 # %% [markdown]
-# The black line is the mIoU measured. If drawing images gives the broader hill, then sentences of one image stand and fall together: the same thing, the same
-# proposals, the same missed mask. Ten sentences about one failure are not ten failures. If both hills look alike, a dozen images are too few to show it.
+# The black line is the mIoU measured. If drawing images gives the broader hill, then sentences of one image stand and
+# fall together: the same thing, the same proposals, the same missed mask. Ten sentences about one failure are not ten
+# failures. If both hills look alike, a dozen images are too few to show it.
 #
-# Which is right? Make a world where we know the truth: 40 images with 8 sentences each; a whole image succeeds with probability 0.7.
+# Which is right? Make a world where we know the truth: 40 images with 8 sentences each; a whole image succeeds with
+# probability 0.7.
 
 # %% tags=["nbval-check-output"]
 rng = np.random.default_rng(0)
@@ -258,7 +265,8 @@ for name, count in covered.items():
     print(f"95 % intervals by {name:9} hold the truth in {count} of 100 worlds")
 
 # %% [markdown]
-# An interval by sentences claims 95 % and is wrong far more often than it admits. Draw what was sampled independently: images.
+# An interval by sentences claims 95 % and is wrong far more often than it admits. Draw what was sampled independently:
+# images.
 #
 # How many images for how sharp a number? The width shrinks with the square root.
 
@@ -285,8 +293,8 @@ _ = ax.legend()
 # %% [markdown]
 # ## Find the bug
 #
-# The six faults below are real: each was read in the official code of the paper, here retold in a few lines of our own. None crashes. Each time you see a
-# symptom first. Find the bug, then write the right version.
+# The six faults below are real: each was read in the official code of the paper, here retold in a few lines of our own.
+# None crashes. Each time you see a symptom first. Find the bug, then write the right version.
 #
 # ### Bug 1: a mean that is none
 
@@ -396,8 +404,8 @@ for request, got in zip(
     print(request, "->", got)
 
 # %% [markdown]
-# The second sentence got the first one's mask. All sentences of an object are answered by the first: no crash, and even good numbers, if the first
-# sentence is an easy one.
+# The second sentence got the first one's mask. All sentences of an object are answered by the first: no crash, and even
+# good numbers, if the first sentence is an easy one.
 #
 # ### Exercise 8.4 · What is a key?
 # **Difficulty** ●●○○○ · **Time** 10 minutes
@@ -425,8 +433,8 @@ def evaluate_requests(requests, answer):
 checks.check_cache(evaluate_requests)
 
 # %% [markdown]
-# The official cache also ignores the hyper-parameters: sweep α with it, and the numbers of the old run come back. The safest cache is one that lives as long
-# as the image does: our `Scene`.
+# The official cache also ignores the hyper-parameters: sweep α with it, and the numbers of the old run come back. The
+# safest cache is one that lives as long as the image does: our `Scene`.
 #
 # ### Bug 4: dropped, and yet it wins
 #
@@ -532,8 +540,8 @@ for k, (name, shown) in enumerate({"RGB": image, "BGR taken for RGB": np.asconti
     show_mask(mask, shown, axes[2 * k + 1], f"{record.text[:30]}\nIoU {iou(mask, sample.masks[record.target]):.2f}")
 
 # %% [markdown]
-# Shapes and types are right, shadows and forms too. Only colour is wrong, so only sentences with colours suffer: the overall mean drops by a little, and one blames
-# the network. A single picture shown with its colours would have told.
+# Shapes and types are right, shadows and forms too. Only colour is wrong, so only sentences with colours suffer: the
+# overall mean drops by a little, and one blames the network. A single picture shown with its colours would have told.
 
 # %% [markdown]
 # ### Exercise 8.7 · Turn the colours
@@ -558,13 +566,14 @@ def to_rgb(bgr):
 checks.check_to_rgb(to_rgb)
 
 # %% [markdown]
-# **What the six have in common.** No crash, plausible numbers. Each would have been caught by a test with four pixels or three sentences and an answer known by
-# heart. That is why lessons start with toy numbers.
+# **What the six have in common.** No crash, plausible numbers. Each would have been caught by a test with four pixels
+# or three sentences and an answer known by heart. That is why lessons start with toy numbers.
 
 # %% [markdown]
 # ## The paper's table, and ours
 #
-# Numbers on RefCOCO val, in percent, as published; each metric in its own panel, because only there a comparison means something.
+# Numbers on RefCOCO val, in percent, as published; each metric in its own panel, because only there a comparison means
+# something.
 
 # %%
 published = {
@@ -580,8 +589,9 @@ for ax, (metric, methods) in zip(axes, published.items(), strict=True):
     _ = ax.set(xlabel=f"{metric}, RefCOCO val, %", xlim=(0, 55))
 
 # %% [markdown]
-# Ref-Diff (orange) stands in both panels, with different numbers for the same masks. Had we put TAS's oIoU beside CaR's mIoU, we should have compared elephants with
-# mice. And methods differ in their proposals (FreeSOLO or SAM): a better table would have a column for that.
+# Ref-Diff (orange) stands in both panels, with different numbers for the same masks. Had we put TAS's oIoU beside CaR's
+# mIoU, we should have compared elephants with mice. And methods differ in their proposals (FreeSOLO or SAM): a better
+# table would have a column for that.
 
 # %%
 VARIANTS = ("g", "gs", "ds", "full")
@@ -609,8 +619,9 @@ half = 100 * 1.96 * scatter / refs**0.5
 print(f"± {half:.1f} points at least, on RefCOCO val; gain of full over ds: {37.21 - 35.27:+.1f}")
 
 # %% [markdown]
-# The gain is larger than this, and on paired sentences the interval is narrower. But sentences of one image hang together, which widens it again. Believable, not overwhelming: run it
-# yourself, paired and by image. On our dozen images:
+# The gain is larger than this, and on paired sentences the interval is narrower. But sentences of one image hang
+# together, which widens it again. Believable, not overwhelming: run it yourself, paired and by image. On our dozen
+# images:
 
 # %%
 per_sentence = {v: np.array([i / max(1, u) for i, u in pairs]) for v, pairs in found.items()}
@@ -639,9 +650,11 @@ for a, b in (("gs", "ds"), ("ds", "full")):
 # - Evaluation code needs tests like any other code: the six bugs ran without a complaint.
 # - Compare only same metric, same split, same proposals.
 #
-# **Where next.** Lesson 9 repeats all of this on Stable Diffusion. The same measures on the whole test split: the table in the package's README.
+# **Where next.** Lesson 9 repeats all of this on Stable Diffusion. The same measures on the whole test split: the table
+# in the package's README.
 #
 # **References.** Kazemzadeh et al., *ReferItGame* (2014); Yu et al., *Modeling context in referring expressions*,
-# [arXiv 1608.00272](https://arxiv.org/abs/1608.00272), on RefCOCO and RefCOCO+. Mao et al., *Generation and comprehension of unambiguous object
-# descriptions*, [arXiv 1511.02283](https://arxiv.org/abs/1511.02283), on RefCOCOg. Ni et al., *Ref-Diff*,
-# [arXiv 2308.16777](https://arxiv.org/abs/2308.16777). Symbols: [the glossary](../docs/glossary.md).
+# [arXiv 1608.00272](https://arxiv.org/abs/1608.00272), on RefCOCO and RefCOCO+. Mao et al., *Generation and
+# comprehension of unambiguous object descriptions*, [arXiv 1511.02283](https://arxiv.org/abs/1511.02283), on RefCOCOg.
+# Ni et al., *Ref-Diff*, [arXiv 2308.16777](https://arxiv.org/abs/2308.16777). Symbols: [the
+# glossary](../docs/glossary.md).
