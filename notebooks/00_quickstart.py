@@ -26,12 +26,13 @@ from refdiff_lite.metrics import iou
 from refdiff_lite.viz import show_image, show_map, show_mask
 
 # %% [markdown]
-# Stable Diffusion was trained to paint what a caption says. Nobody ever showed it which pixels a word means. And yet, to
-# put a cat where the cat belongs, it must somehow connect the word "cat" to those pixels. **Ref-Diff** (Ni et al. 2023)
-# reads this connection out, and uses it to find the thing that a sentence names, in a picture that already exists.
+# Stable Diffusion was trained to paint what a caption says. Nobody ever showed it which pixels a word means. And yet,
+# to put a cat where the cat belongs, it must somehow connect the word "cat" to those pixels. **Ref-Diff** (Ni et al.
+# 2023) reads this connection out, and uses it to find the thing that a sentence names, in a picture that already
+# exists.
 #
-# The task is called *referring image segmentation*: image and sentence in, mask out. *Zero-shot* means: no network here has
-# ever seen a sentence together with a mask.
+# The task is called *referring image segmentation*: image and sentence in, mask out. *Zero-shot* means: no network here
+# has ever seen a sentence together with a mask.
 
 # %% [markdown]
 # ## Five lines
@@ -58,8 +59,8 @@ print(result.mask.shape, result.mask.dtype)
 print(result.expression)
 
 # %% [markdown]
-# **Try it.** Change the sentences in the next cell and run it again. ToyRef knows 45 kinds of thing, seven tints, sizes and
-# places. What does it do with a thing that is not there?
+# **Try it.** Change the sentences in the next cell and run it again. ToyRef knows 45 kinds of thing, seven tints, sizes
+# and places. What does it do with a thing that is not there?
 
 # %%
 sentences = ["the dog on the left", "penguin", "the apple under the penguin", "the cat"]
@@ -68,8 +69,8 @@ for ax, sentence in zip(axes, sentences, strict=True):
     show_mask(scene.segment(sentence).mask, scene.image, ax, sentence)
 
 # %% [markdown]
-# There is no cat, and still you get a mask: Ref-Diff takes the **best** proposal, however bad it is. It never says "no".
-# Remember that when you use it.
+# There is no cat, and still you get a mask: Ref-Diff takes the **best** proposal, however bad it is. It never says
+# "no". Remember that when you use it.
 
 # %% [markdown]
 # ## Why this mask? The whole story in one figure
@@ -85,8 +86,8 @@ result.plot()
 # 1. **Tokens.** The sentence as the text encoder reads it. The *head word*, marked, is the thing that is named.
 # 2. **Word map** $c$. Where does the UNet look for that word while it denoises the picture? (Lessons 1 to 4.)
 # 3. **Proposals.** Masks that might be the answer; where they come from knows nothing of the sentence. (Lesson 5.)
-# 4. **Scores.** $S_G$ asks diffusion: how bright is the word map inside the mask, compared with outside? $S_D$ asks CLIP:
-#    how well does what is inside fit the sentence? (Lesson 6.) $S$ mixes them. (Lesson 7.)
+# 4. **Scores.** $S_G$ asks diffusion: how bright is the word map inside the mask, compared with outside? $S_D$ asks
+#    CLIP: how well does what is inside fit the sentence? (Lesson 6.) $S$ mixes them. (Lesson 7.)
 # 5. **Mask.** The proposal with the highest $S$.
 
 # %% [markdown]
@@ -134,8 +135,8 @@ checks.check_choose(choose)
 # %% [markdown]
 # ## From a sentence to its parts
 #
-# Ref-Diff needs two things from the sentence: the **head word**, whose attention is read, and **cues**: words that say where
-# in the picture to look. A direction that relates two things ("left *of* the dog") is no cue: the cat left of the
+# Ref-Diff needs two things from the sentence: the **head word**, whose attention is read, and **cues**: words that say
+# where in the picture to look. A direction that relates two things ("left *of* the dog") is no cue: the cat left of the
 # dog may well be on the right of the picture.
 
 # %% tags=["nbval-check-output"]
@@ -214,7 +215,8 @@ def my_iou(mask, truth):
 checks.check_iou(my_iou)
 
 # %% [markdown]
-# Toy numbers before pixels: a mask of four pixels against a truth of four pixels that share two. Work it out first, then run.
+# Toy numbers before pixels: a mask of four pixels against a truth of four pixels that share two. Work it out first,
+# then run.
 
 # %% tags=["nbval-check-output"]
 mask, truth = np.array([[1, 1, 0], [1, 1, 0]], bool), np.array([[0, 1, 1], [0, 1, 1]], bool)
@@ -225,7 +227,8 @@ print(f"of a mask with itself {iou(mask, mask):.0f}, with its opposite {iou(mask
 # <details><summary><b>What can go wrong</b></summary>
 #
 # - The thing is not there: you get a mask all the same.
-# - The head word is found by a short rule. If it errs, say it yourself: `scene.segment("the dog that barks", head="dog")`.
+# - The head word is found by a short rule. If it errs, say it yourself: `scene.segment("the dog that barks",
+#   head="dog")`.
 # - No proposal covers the thing: then nothing that follows can repair it (lesson 5).
 # - The toy networks know ToyRef and nothing else. On a photograph the code runs, but the masks mean little: there you
 #   need `PRESET = "sd15"`, a GPU, and lesson 9.
@@ -244,6 +247,6 @@ print(parse("the thing that barks").head, "->", parse("the thing that barks", he
 # **Where next.** Lesson 1 opens the diffusion model: what is a latent, and why must noise be added
 # before attention can be read? In a hurry, go on with lesson 3, where a word becomes a map.
 #
-# **References.** Ni et al., *Ref-Diff: Zero-shot Referring Image Segmentation with Generative Models*,
-# [arXiv 2308.16777](https://arxiv.org/abs/2308.16777). Kazemzadeh et al., *ReferItGame* (2014), where the task's data come
+# **References.** Ni et al., *Ref-Diff: Zero-shot Referring Image Segmentation with Generative Models*, [arXiv
+# 2308.16777](https://arxiv.org/abs/2308.16777). Kazemzadeh et al., *ReferItGame* (2014), where the task's data come
 # from. All words and symbols: [the glossary](../docs/glossary.md).

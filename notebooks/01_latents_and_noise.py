@@ -33,8 +33,9 @@ from refdiff_lite.toy.measure import psnr
 from refdiff_lite.viz import show_image
 
 # %% [markdown]
-# Ref-Diff asks a diffusion model about a picture that already exists. To ask, it must put the picture into the form that the
-# model was trained on: a small array, with noise added. This lesson makes that array, adds that noise, and takes it away again.
+# Ref-Diff asks a diffusion model about a picture that already exists. To ask, it must put the picture into the form
+# that the model was trained on: a small array, with noise added. This lesson makes that array, adds that noise, and
+# takes it away again.
 
 # %%
 model = RefDiff.from_preset(PRESET)
@@ -46,8 +47,8 @@ x0 = scene.latents
 # %% [markdown]
 # ## 1 · The latents: a picture made small
 #
-# Stable Diffusion does not work on pixels. A **variational autoencoder** (VAE) first squeezes each 8×8 block of pixels into four numbers.
-# These numbers, the *latents* $x_0$, are all that the rest of the model ever sees.
+# Stable Diffusion does not work on pixels. A **variational autoencoder** (VAE) first squeezes each 8×8 block of pixels
+# into four numbers. These numbers, the *latents* $x_0$, are all that the rest of the model ever sees.
 
 # %% tags=["nbval-check-output"]
 pixels, numbers = 3 * (8 * x0.shape[2]) * (8 * x0.shape[3]), x0.numel()
@@ -68,9 +69,9 @@ show_image(back, axes[5], "decoded")
 plt.show()
 
 # %% [markdown]
-# Red is positive, blue negative, white zero. The latents are still a picture of a kind: each object stands where it stood, but at
-# an eighth of the resolution. This is why attention maps, later, are so coarse. The decoded picture is softer than the original.
-# How much softer?
+# Red is positive, blue negative, white zero. The latents are still a picture of a kind: each object stands where it
+# stood, but at an eighth of the resolution. This is why attention maps, later, are so coarse. The decoded picture is
+# softer than the original. How much softer?
 
 # %% [markdown]
 # **PSNR** puts a number on it: the peak value, squared, over the mean squared error, in decibels.
@@ -113,9 +114,9 @@ print(f"through the VAE and back: {psnr(resized, back):.1f} dB")
 print(f"standard deviation of the latents: {float(x0.std()):.2f}")
 
 # %% [markdown]
-# 20 dB is poor, 30 good, 40 hardly told from the original. The second line is about **scaling**: the VAE's raw numbers are multiplied by
-# `vae.config.scaling_factor`, chosen so that latents of many pictures have a standard deviation near 1. The noise that we add next has exactly 1, so picture
-# and noise can be weighed against each other.
+# 20 dB is poor, 30 good, 40 hardly told from the original. The second line is about **scaling**: the VAE's raw numbers
+# are multiplied by `vae.config.scaling_factor`, chosen so that latents of many pictures have a standard deviation near
+# 1. The noise that we add next has exactly 1, so picture and noise can be weighed against each other.
 
 # %% [markdown]
 # ## 2 · Forward noise
@@ -150,14 +151,15 @@ for ax, t in zip(axes, times, strict=True):
     show_image(decode(vae, add_noise(scheduler, x0, noise, t)), ax, f"t = {t}, a = {alpha_bar(scheduler, t):.2f}")
 
 # %% [markdown]
-# The same noise each time, in growing strength. One jump leads to any $t$; no loop is needed. Note how long the objects can be told: at $t = 101$,
-# near the level that Ref-Diff uses, the picture is still all there.
+# The same noise each time, in growing strength. One jump leads to any $t$; no loop is needed. Note how long the objects
+# can be told: at $t = 101$, near the level that Ref-Diff uses, the picture is still all there.
 
 # %% [markdown]
 # ### The schedule
 #
-# Who sets $\bar\alpha_t$? In training the noise is thought of as added in 1000 small steps. Step $t$ takes away a share $\beta_t$ of the variance, so
-# $\bar\alpha_t = \prod_{s \le t} (1 - \beta_s)$. Stable Diffusion starts at $\beta = 0.00085$, ends at $0.012$, and spaces the **square roots** evenly.
+# Who sets $\bar\alpha_t$? In training the noise is thought of as added in 1000 small steps. Step $t$ takes away a share
+# $\beta_t$ of the variance, so $\bar\alpha_t = \prod_{s \le t} (1 - \beta_s)$. Stable Diffusion starts at $\beta =
+# 0.00085$, ends at $0.012$, and spaces the **square roots** evenly.
 
 # %% [markdown]
 # ### Exercise 1.2 · The schedule
@@ -198,15 +200,15 @@ for t in (0, 101, 500, 999):
     print(f"t = {t:3d}: {100 * float(a[t]):5.1f} % of the variance is picture")
 
 # %% [markdown]
-# The two weights cross about a third of the way: beyond that, noise has the upper hand. At the end hardly half a percent of the variance is
-# picture, but not nothing. The dotted line is where Ref-Diff asks its question: a little noise, so that the UNet has something to do, and much picture, so that
-# its answer is about *this* picture.
+# The two weights cross about a third of the way: beyond that, noise has the upper hand. At the end hardly half a
+# percent of the variance is picture, but not nothing. The dotted line is where Ref-Diff asks its question: a little
+# noise, so that the UNet has something to do, and much picture, so that its answer is about *this* picture.
 
 # %% [markdown]
 # ## 3 · One denoising step
 #
-# The UNet is trained on one task: given $x_t$, $t$ and a text, **predict the noise** $\epsilon$. From that prediction the clean latents follow: solve the
-# equation above for $x_0$.
+# The UNet is trained on one task: given $x_t$, $t$ and a text, **predict the noise** $\epsilon$. From that prediction
+# the clean latents follow: solve the equation above for $x_0$.
 #
 # $$\hat x_0 = \frac{x_t - \sqrt{1 - \bar\alpha_t}\;\epsilon}{\sqrt{\bar\alpha_t}}$$
 
@@ -222,11 +224,13 @@ for column, t in zip(axes.T, (51, 301, 601, 951), strict=True):
     show_image(decode(vae, guess), column[1], f"$\\hat x_0$, {psnr(decode(vae, guess), back):.0f} dB")
 
 # %% [markdown]
-# The decibels compare $\hat x_0$ with the decoded original. With little noise the guess is nearly the picture. With much noise the network cannot know what was
-# there, and answers with the mean of all that might have been: soft blobs. One step is not enough.
+# The decibels compare $\hat x_0$ with the decoded original. With little noise the guess is nearly the picture. With
+# much noise the network cannot know what was there, and answers with the mean of all that might have been: soft blobs.
+# One step is not enough.
 
 # %% [markdown]
-# So take the guess, but not all the way: put the *same* predicted noise back on, at a slightly lower level $t'$. That is a **DDIM step**.
+# So take the guess, but not all the way: put the *same* predicted noise back on, at a slightly lower level $t'$. That
+# is a **DDIM step**.
 #
 # $$x_{t'} = \sqrt{\bar\alpha_{t'}}\;\hat x_0 + \sqrt{1 - \bar\alpha_{t'}}\;\epsilon$$
 
@@ -238,7 +242,8 @@ for column, t in zip(axes.T, (51, 301, 601, 951), strict=True):
 #
 # <details><summary>Hint</summary>
 #
-# Two lines: first the guess $\hat x_0$ from `x`, `noise` and `a`; then forward noise, to the level `to`, with the same noise.
+# Two lines: first the guess $\hat x_0$ from `x`, `noise` and `a`; then forward noise, to the level `to`, with the same
+# noise.
 # </details>
 
 
@@ -291,12 +296,12 @@ for ax, i in zip(axes, shown, strict=True):
     show_image(decode(vae, guesses[i]), ax, f"guess at t = {times[i]}")
 
 # %% [markdown]
-# Read it from left to right: first the colours and the place, then the shape, last the details. Coarse things are decided at high $t$, fine things at low
-# $t$. Which words matter when, follows from that, and we can measure it.
+# Read it from left to right: first the colours and the place, then the shape, last the details. Coarse things are
+# decided at high $t$, fine things at low $t$. Which words matter when, follows from that, and we can measure it.
 
 # %% [markdown]
-# How much does the **right caption** help the UNet to predict the noise, compared with another scene's caption? This is measured over ToyRef's test scenes by `make measure`;
-# here we only draw the stored numbers, with their 95 % intervals.
+# How much does the **right caption** help the UNet to predict the noise, compared with another scene's caption? This is
+# measured over ToyRef's test scenes by `make measure`; here we only draw the stored numbers, with their 95 % intervals.
 
 # %%
 measures = json.loads((data_dir() / "models" / "toy" / "measures.json").read_text())
@@ -310,14 +315,15 @@ ax.set(xlabel="timestep t", ylabel="error saved, %", title="what the right capti
 plt.show()
 
 # %% [markdown]
-# At low $t$ the picture itself says almost everything, and the caption adds little. Towards the middle it helps most. At the far end even the best guess is poor,
-# with any caption. For Ref-Diff this is a dilemma: words matter more where the picture is noisier, but a noisy picture is no longer *the* picture.
+# At low $t$ the picture itself says almost everything, and the caption adds little. Towards the middle it helps most.
+# At the far end even the best guess is poor, with any caption. For Ref-Diff this is a dilemma: words matter more where
+# the picture is noisier, but a noisy picture is no longer *the* picture.
 
 # %% [markdown]
 # ## 5 · Guidance
 #
-# "a red car" at face value often gives a weak car. **Classifier-free guidance** asks the UNet twice, with the prompt and with an empty one, and goes further in
-# the direction in which the two differ:
+# "a red car" at face value often gives a weak car. **Classifier-free guidance** asks the UNet twice, with the prompt
+# and with an empty one, and goes further in the direction in which the two differ:
 #
 # $$\epsilon = \epsilon_\varnothing + w\,(\epsilon_\text{prompt} - \epsilon_\varnothing)$$
 
@@ -367,16 +373,19 @@ for row, w in zip(axes, (1, 4, 15), strict=True):
         show_image(picture, ax, f"w = {w}")
 
 # %% [markdown]
-# Each column starts from the same noise. Without guidance ($w = 1$) the prompt is one wish among many, and other things turn up. With more, the
-# pictures do more to be green and frog-like; with too much, colours run to their limits and shapes break. Ref-Diff paints nothing, so it needs no guidance to choose a mask. The official code uses
-# $w = 9$ all the same, on the attention maps.
+# Each column starts from the same noise. Without guidance ($w = 1$) the prompt is one wish among many, and other things
+# turn up. With more, the pictures do more to be green and frog-like; with too much, colours run to their limits and
+# shapes break. Ref-Diff paints nothing, so it needs no guidance to choose a mask. The official code uses $w = 9$ all
+# the same, on the attention maps.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
 #
 # - **The scaling factor.** 0.18215 is Stable Diffusion 1.5's. Other VAEs have others: read it from `vae.config`.
-# - **A hidden dice.** `vae.encode(x).latent_dist.sample()` draws noise. Take `.mode()`, as `encode` does, and results repeat.
-# - **`alphas_cumprod` is $\bar\alpha$**, already the product. Taking its square, or forgetting the root, still gives pictures, only bad ones.
+# - **A hidden dice.** `vae.encode(x).latent_dist.sample()` draws noise. Take `.mode()`, as `encode` does, and results
+#   repeat.
+# - **`alphas_cumprod` is $\bar\alpha$**, already the product. Taking its square, or forgetting the root, still gives
+#   pictures, only bad ones.
 # - **The last step** goes to $\bar\alpha = $ `final_alpha_cumprod`, not to index -1 of the table.
 # </details>
 
@@ -387,11 +396,14 @@ print(f"clean end {alpha_bar(scheduler, -1):.4f}, but the table's last entry {fl
 # ## Recap
 #
 # - Latents are a picture at an eighth of the resolution, with four channels; what the VAE drops, nobody gets back.
-# - One line adds noise of any strength. The UNet predicts that noise; solving for $x_0$ gives its guess of the clean picture.
-# - A DDIM step is "guess, then put the same noise back at another level". It has no randomness, so it can be turned round: lesson 2.
+# - One line adds noise of any strength. The UNet predicts that noise; solving for $x_0$ gives its guess of the clean
+#   picture.
+# - A DDIM step is "guess, then put the same noise back at another level". It has no randomness, so it can be turned
+#   round: lesson 2.
 # - Guidance goes further in the direction of the prompt.
 #
-# **References.** Ho et al., *Denoising Diffusion Probabilistic Models* ([arXiv 2006.11239](https://arxiv.org/abs/2006.11239)). Song et al., *Denoising
-# Diffusion Implicit Models* ([arXiv 2010.02502](https://arxiv.org/abs/2010.02502)). Rombach et al., *Latent Diffusion*
-# ([arXiv 2112.10752](https://arxiv.org/abs/2112.10752)). Ho and Salimans, *Classifier-Free Diffusion Guidance*
-# ([arXiv 2207.12598](https://arxiv.org/abs/2207.12598)). In the code: `refdiff_lite/latents.py`.
+# **References.** Ho et al., *Denoising Diffusion Probabilistic Models* ([arXiv
+# 2006.11239](https://arxiv.org/abs/2006.11239)). Song et al., *Denoising Diffusion Implicit Models* ([arXiv
+# 2010.02502](https://arxiv.org/abs/2010.02502)). Rombach et al., *Latent Diffusion* ([arXiv
+# 2112.10752](https://arxiv.org/abs/2112.10752)). Ho and Salimans, *Classifier-Free Diffusion Guidance* ([arXiv
+# 2207.12598](https://arxiv.org/abs/2207.12598)). In the code: `refdiff_lite/latents.py`.

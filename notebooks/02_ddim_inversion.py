@@ -32,15 +32,15 @@ from refdiff_lite.toy.measure import psnr
 from refdiff_lite.viz import show_image, show_map
 
 # %% [markdown]
-# A DDIM step has no randomness: the same noise always becomes the same picture. So, can one go **backwards**, and find the noise that becomes *this*
-# picture? If so, we could ask the UNet about a real picture exactly as if it had painted it. This is the idea of DDIM inversion, and many methods that edit
-# pictures rest on it.
+# A DDIM step has no randomness: the same noise always becomes the same picture. So, can one go **backwards**, and find
+# the noise that becomes *this* picture? If so, we could ask the UNet about a real picture exactly as if it had painted
+# it. This is the idea of DDIM inversion, and many methods that edit pictures rest on it.
 
 # %% [markdown]
 # ## 1 · Toy numbers: a step there and back
 #
-# Lesson 1 gave us the step between two levels $a$ and $a'$ along a predicted noise $\epsilon$. It works in both directions. If the *same* $\epsilon$ is used
-# both ways, we come back exactly:
+# Lesson 1 gave us the step between two levels $a$ and $a'$ along a predicted noise $\epsilon$. It works in both
+# directions. If the *same* $\epsilon$ is used both ways, we come back exactly:
 
 
 # %% tags=["nbval-check-output"]
@@ -54,8 +54,9 @@ print(f"1.000 -> {up:.3f} -> {move(up, 0.3, 0.5, 0.9):.3f}   the same noise both
 print(f"1.000 -> {up:.3f} -> {move(up, 0.5, 0.5, 0.9):.3f}   another noise on the way back")
 
 # %% [markdown]
-# And here is the catch. On the way **down**, the noise for the step from $t'$ to $t$ is predicted at the noisy point $x_{t'}$. On the way **up** we do not have $x_{t'}$ yet; it is
-# what we want to know. Plain inversion predicts at $x_t$ instead, and hopes that it makes no difference:
+# And here is the catch. On the way **down**, the noise for the step from $t'$ to $t$ is predicted at the noisy point
+# $x_{t'}$. On the way **up** we do not have $x_{t'}$ yet; it is what we want to know. Plain inversion predicts at $x_t$
+# instead, and hopes that it makes no difference:
 #
 # $$\epsilon(x_t, t) \approx \epsilon(x_{t'}, t')$$
 
@@ -63,7 +64,8 @@ print(f"1.000 -> {up:.3f} -> {move(up, 0.5, 0.5, 0.9):.3f}   another noise on th
 # ### Exercise 2.1 · Inversion
 # **Difficulty** ●●○○○ · **Time** 10 minutes
 #
-# Write plain inversion. `levels` are the values of $\bar\alpha$ from clean to noisy; `predict(x, a)` predicts the noise of `x` at level `a`.
+# Write plain inversion. `levels` are the values of $\bar\alpha$ from clean to noisy; `predict(x, a)` predicts the noise
+# of `x` at level `a`.
 #
 # <details><summary>Hint</summary>
 #
@@ -86,8 +88,8 @@ checks.check_invert(my_invert)
 # %% [markdown]
 # ## 2 · By hand, on a picture
 #
-# The same with timesteps instead of levels, and the UNet as `predict`. One detail: the first step starts from the clean end, which has no timestep of its own; we call it
-# $-1$ and let the UNet read $t = 0$.
+# The same with timesteps instead of levels, and the UNet as `predict`. One detail: the first step starts from the clean
+# end, which has no timestep of its own; we call it $-1$ and let the UNet read $t = 0$.
 
 # %%
 model = RefDiff.from_preset(PRESET)
@@ -128,15 +130,16 @@ print(f"inverted and painted again in 10 steps: {likeness(path_down[0]):.1f} dB"
 print(f"noise at the top: mean {float(path_up[-1].mean()):+.2f}, standard deviation {float(path_up[-1].std()):.2f}")
 
 # %% [markdown]
-# The first picture of the lower row should be the one above it. It resembles it; it is not the same: edges have moved and
-# colours have drifted. The top of the path looks like noise, but may not be quite the standard normal noise that painting starts from.
+# The first picture of the lower row should be the one above it. It resembles it; it is not the same: edges have moved
+# and colours have drifted. The top of the path looks like noise, but may not be quite the standard normal noise that
+# painting starts from.
 
 # %% [markdown]
 # ### Exercise 2.2 · Who is to blame?
 # **Difficulty** ●●○○○ · **Time** 5 minutes
 #
-# Why is the reconstruction not exact? (a) DDIM draws random numbers; (b) the VAE loses details; (c) the way up and the way
-# down predict the noise at different points; (d) the schedule differs between the two ways.
+# Why is the reconstruction not exact? (a) DDIM draws random numbers; (b) the VAE loses details; (c) the way up and the
+# way down predict the noise at different points; (d) the schedule differs between the two ways.
 #
 # <details><summary>Hint</summary>
 #
@@ -153,7 +156,8 @@ checks.check_why(answer)
 # %% [markdown]
 # ## 3 · The broken assumption, measured
 #
-# How different are $\epsilon(x_t, t)$ and $\epsilon(x_{t'}, t')$, step by step? We know both ends of every step of the path that we have walked.
+# How different are $\epsilon(x_t, t)$ and $\epsilon(x_{t'}, t')$, step by step? We know both ends of every step of the
+# path that we have walked.
 
 
 # %%
@@ -175,17 +179,20 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# Zero would be a perfect assumption. It is worst where the steps are long compared with what happens: near the clean end, where a
-# picture with hardly any noise gives the UNet hardly anything to predict. And shorter steps are better steps.
+# Zero would be a perfect assumption. It is worst where the steps are long compared with what happens: near the clean
+# end, where a picture with hardly any noise gives the UNet hardly anything to predict. And shorter steps are better
+# steps.
 
 # %% [markdown]
 # ## 4 · Two remedies
 #
-# **More steps.** Shorter steps, closer points, smaller error. It costs time, and never ends: the error shrinks, but stays.
+# **More steps.** Shorter steps, closer points, smaller error. It costs time, and never ends: the error shrinks, but
+# stays.
 
 # %% [markdown]
-# **A fixed point.** We want the $x_{t'}$ whose own prediction leads there. So step up, predict *there*, and step again from the same $x_t$ with that
-# prediction; repeat. If the repeats settle, the way up uses the very noise that the way down will use.
+# **A fixed point.** We want the $x_{t'}$ whose own prediction leads there. So step up, predict *there*, and step again
+# from the same $x_t$ with that prediction; repeat. If the repeats settle, the way up uses the very noise that the way
+# down will use.
 #
 # $$x_{t'}^{(k+1)} = \mathrm{step}\big(x_t,\ \epsilon(x_{t'}^{(k)}, t')\big)$$
 #
@@ -199,7 +206,8 @@ for k in range(5):
     guess = move(x, 0.5 * guess, a, to)
 
 # %% [markdown]
-# Each repeat comes closer to 1, where we began. Repeats settle where a small change of $x'$ changes the prediction only a little; long steps can break that.
+# Each repeat comes closer to 1, where we began. Repeats settle where a small change of $x'$ changes the prediction only
+# a little; long steps can break that.
 
 # %% [markdown]
 # ### Exercise 2.3 · The fixed point
@@ -244,8 +252,9 @@ for ax, (name, x) in zip(axes[1:], found.items(), strict=True):
     show_image(decode(vae, x), ax, f"{name}\n{likeness(x):.1f} dB")
 
 # %% [markdown]
-# More steps help; repeats help more for the same number of UNet calls (10 steps with 2 repeats cost 30 calls up and 10 down). The order of these pictures is
-# what the numbers below assert, for this picture. Over many test scenes `make measure` has it.
+# More steps help; repeats help more for the same number of UNet calls (10 steps with 2 repeats cost 30 calls up and 10
+# down). The order of these pictures is what the numbers below assert, for this picture. Over many test scenes `make
+# measure` has it.
 
 # %% tags=["nbval-check-output"]
 db = {name: likeness(x) for name, x in found.items()}
@@ -256,8 +265,8 @@ print("5 repeats come back to 40 dB:", db["10 steps, 5 repeats"] > 40)
 # %% [markdown]
 # ## 5 · Guidance breaks it again
 #
-# Guidance multiplies the difference of two predictions by $w$, and so it multiplies every error in them. What if we invert with the plain
-# prediction, but paint back with guidance, as editing would like to?
+# Guidance multiplies the difference of two predictions by $w$, and so it multiplies every error in them. What if we
+# invert with the plain prediction, but paint back with guidance, as editing would like to?
 
 # %%
 top = invert(scheduler, predict, x0, 10, fixed_point=5)[-1]
@@ -273,14 +282,14 @@ for ax, w in zip(axes, (1, 2, 4, 8), strict=True):
 print("more guidance, less likeness:", list(with_guidance.values()) == sorted(with_guidance.values(), reverse=True))
 
 # %% [markdown]
-# The noise at the top belongs to the path *without* guidance. With guidance the way down is another way, and ends in another picture. Null-text inversion
-# and its relatives repair this by tuning what stands for the empty prompt.
+# The noise at the top belongs to the path *without* guidance. With guidance the way down is another way, and ends in
+# another picture. Null-text inversion and its relatives repair this by tuning what stands for the empty prompt.
 
 # %% [markdown]
 # ## 6 · And Ref-Diff?
 #
-# Ref-Diff wants no picture back. It wants one look at the UNet's attention at **low** $t$, with the picture nearly clean. There, random noise and inverted noise give
-# latents that both look like the picture:
+# Ref-Diff wants no picture back. It wants one look at the UNet's attention at **low** $t$, with the picture nearly
+# clean. There, random noise and inverted noise give latents that both look like the picture:
 
 # %%
 t = scene.timesteps[model.config.noise_step]
@@ -300,8 +309,9 @@ for name, x in (("random", drawn), ("inverted", inverted)):
     print(f"{name:9} noise: standard deviation {float(noise.std()):.2f}")
 
 # %% [markdown]
-# The inverted picture looks cleaner, and its "noise" is weaker than the noise that the UNet was trained on: at this $t$ it is hardly noise at all, but a little more of the picture. What does
-# that do to the word maps? The package can do both: `noise="random"` after the paper, and `noise="ddim"`, a variant of ours.
+# The inverted picture looks cleaner, and its "noise" is weaker than the noise that the UNet was trained on: at this $t$
+# it is hardly noise at all, but a little more of the picture. What does that do to the word maps? The package can do
+# both: `noise="random"` after the paper, and `noise="ddim"`, a variant of ours.
 
 # %%
 configs = {noise: model.config.replace(noise=noise) for noise in ("random", "ddim")}
@@ -314,7 +324,8 @@ for row, (noise, one) in zip(axes, models.items(), strict=True):
         show_map(result.word_map, here.image, ax, f'"{word}", {noise} noise')
 
 # %% [markdown]
-# Two maps prove nothing. So count, on a few val scenes: how often does the word map, under true masks as proposals, pick the thing that is named?
+# Two maps prove nothing. So count, on a few val scenes: how often does the word map, under true masks as proposals,
+# pick the thing that is named?
 
 
 # %%
@@ -339,9 +350,9 @@ for noise, one in models.items():
     )
 
 # %% [markdown]
-# With so few nouns the intervals are wide and overlap unless the difference is huge: this is a look, not a result. `make ablation` asks the same on
-# all of ToyRef test. What we can say without any count: random noise costs one line and no UNet call, inversion costs several calls, and must
-# earn them.
+# With so few nouns the intervals are wide and overlap unless the difference is huge: this is a look, not a result.
+# `make ablation` asks the same on all of ToyRef test. What we can say without any count: random noise costs one line
+# and no UNet call, inversion costs several calls, and must earn them.
 
 # %% tags=["nbval-check-output"]
 print("the paper's config:", RefDiffConfig.paper().noise, "| the official one:", RefDiffConfig.official().noise)
@@ -349,8 +360,8 @@ print("the paper's config:", RefDiffConfig.paper().noise, "| the official one:",
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
 #
-# - **diffusers' `DDIMInverseScheduler`** has defaults that do not fit Stable Diffusion 1.5: build it with `from_config(ddim.config)` and
-#   `clip_sample=False`. Its `t` is the step's *target*.
+# - **diffusers' `DDIMInverseScheduler`** has defaults that do not fit Stable Diffusion 1.5: build it with
+#   `from_config(ddim.config)` and `clip_sample=False`. Its `t` is the step's *target*.
 # - **The clean end.** Leaving out the first step, or giving it $\bar\alpha = 1$, spoils all that follow a little.
 # - **fp16.** Errors of inversion pile up; what comes back exactly in fp32 may not in fp16.
 # - **v-prediction** models need another formula; `invert` refuses them.
@@ -366,10 +377,13 @@ except ValueError as error:
 # %% [markdown]
 # ## Recap
 #
-# - A DDIM step can be turned round exactly, if the noise is the same both ways. Plain inversion predicts it at the wrong end of the step.
+# - A DDIM step can be turned round exactly, if the noise is the same both ways. Plain inversion predicts it at the
+#   wrong end of the step.
 # - Shorter steps shrink the error; a fixed point removes nearly all of it; guidance brings it back.
 # - Ref-Diff adds random noise once, at low $t$. Inversion is a variant of ours, to be measured before it is believed.
 #
-# **References.** Song et al., *Denoising Diffusion Implicit Models* ([arXiv 2010.02502](https://arxiv.org/abs/2010.02502)). Mokady et al., *Null-text
-# Inversion* ([arXiv 2211.09794](https://arxiv.org/abs/2211.09794)). Pan et al., *Effective Real Image Editing with Accelerated Iterative Diffusion
-# Inversion* ([arXiv 2309.04907](https://arxiv.org/abs/2309.04907)), on fixed points. In the code: `refdiff_lite/inversion.py`.
+# **References.** Song et al., *Denoising Diffusion Implicit Models* ([arXiv
+# 2010.02502](https://arxiv.org/abs/2010.02502)). Mokady et al., *Null-text Inversion* ([arXiv
+# 2211.09794](https://arxiv.org/abs/2211.09794)). Pan et al., *Effective Real Image Editing with Accelerated Iterative
+# Diffusion Inversion* ([arXiv 2309.04907](https://arxiv.org/abs/2309.04907)), on fixed points. In the code:
+# `refdiff_lite/inversion.py`.

@@ -36,14 +36,14 @@ from refdiff_lite.paths import data_dir
 from refdiff_lite.viz import show_image, show_map
 
 # %% [markdown]
-# A diffusion model is told what to paint by a sentence. Somewhere in the network the words must meet the pixels. They meet in **cross-attention**, and nowhere
-# else. This lesson goes to that place, and writes down who looks at whom.
+# A diffusion model is told what to paint by a sentence. Somewhere in the network the words must meet the pixels. They
+# meet in **cross-attention**, and nowhere else. This lesson goes to that place, and writes down who looks at whom.
 
 # %% [markdown]
 # ## 1 · Toy numbers: three pixels, two words
 #
-# Every pixel asks a question, the *query* $q$; every word offers a label, the *key* $k$. Where they fit, their dot product is large. A softmax turns the dot products of
-# one pixel into shares that sum to 1:
+# Every pixel asks a question, the *query* $q$; every word offers a label, the *key* $k$. Where they fit, their dot
+# product is large. A softmax turns the dot products of one pixel into shares that sum to 1:
 #
 # $$a = \mathrm{softmax}\!\left(\frac{q\,k^\top}{\sqrt d}\right)$$
 
@@ -56,8 +56,9 @@ for pixel, row in enumerate(shares):
     print(f'pixel {pixel}: {row[0]:.2f} to "dog", {row[1]:.2f} to "apple"')
 
 # %% [markdown]
-# Pixel 0 asks for what "dog" offers, pixel 1 for what "apple" offers, pixel 2 cannot decide. What the pixel then *gets* is the mix of the words' *values* $v$, weighted by these shares; that is how the
-# text changes the picture. We need only the shares. Read down a **column**, they are a map: how much does each pixel look at "dog"?
+# Pixel 0 asks for what "dog" offers, pixel 1 for what "apple" offers, pixel 2 cannot decide. What the pixel then *gets*
+# is the mix of the words' *values* $v$, weighted by these shares; that is how the text changes the picture. We need
+# only the shares. Read down a **column**, they are a map: how much does each pixel look at "dog"?
 
 # %% tags=["nbval-check-output"]
 v = torch.tensor([[10.0], [-10.0]])
@@ -89,8 +90,9 @@ checks.check_attention(my_attention)
 # %% [markdown]
 # ## 2 · Words are tokens
 #
-# The UNet never sees words. A tokenizer cuts the sentence into *tokens*, puts a start token in front and an end token behind, and fills up to a fixed length. The text
-# encoder then turns every token into a vector, and lets each token look back at those **before** it.
+# The UNet never sees words. A tokenizer cuts the sentence into *tokens*, puts a start token in front and an end token
+# behind, and fills up to a fixed length. The text encoder then turns every token into a vector, and lets each token
+# look back at those **before** it.
 
 # %% tags=["nbval-check-output"]
 model = RefDiff.from_preset(PRESET)
@@ -117,8 +119,8 @@ position = 3
 checks.check_position(position)
 
 # %% [markdown]
-# A search for the letters "man" would find them in "woman". The library uses the tokenizer's character offsets instead. And a rare word is cut into
-# **several** pieces: then the last piece is read, since it has seen those before it.
+# A search for the letters "man" would find them in "woman". The library uses the tokenizer's character offsets instead.
+# And a rare word is cut into **several** pieces: then the last piece is read, since it has seen those before it.
 
 # %% tags=["nbval-check-output"]
 for sentence, head in (("the purple dog", "dog"), ("woman and man", "man"), ("one hippopotamus", "hippopotamus")):
@@ -131,7 +133,8 @@ for sentence, head in (("the purple dog", "dog"), ("woman and man", "man"), ("on
 # %% [markdown]
 # ## 3 · One map, by hand
 #
-# Now the real thing. We run the UNet once over the noised picture (lesson 1), and listen at one cross-attention module: what comes in?
+# Now the real thing. We run the UNet once over the noised picture (lesson 1), and listen at one cross-attention module:
+# what comes in?
 
 # %%
 sample = load_toyref("val", limit=11)[10]
@@ -163,8 +166,8 @@ maps = look(prompt, 101)
 handle.remove()
 
 # %% [markdown]
-# `to_q` and `to_k` are two learned matrices. The result is cut into *heads*: several small attentions side by side, each free to look for something else.
-# Ten lines, and they give the numbers that the library recorded:
+# `to_q` and `to_k` are two learned matrices. The result is cut into *heads*: several small attentions side by side,
+# each free to look for something else. Ten lines, and they give the numbers that the library recorded:
 
 # %%
 h, w = maps.maps[name].shape[1:3]
@@ -177,8 +180,8 @@ heads = logits.softmax(-1)
 torch.testing.assert_close(heads.mean(0), maps.maps[name][0])
 
 # %% [markdown]
-# `record_attention` does exactly this, *beside* the running UNet, so the UNet's output does not change by one bit. It averages the heads at once and keeps sums over
-# calls, so memory does not grow.
+# `record_attention` does exactly this, *beside* the running UNet, so the UNet's output does not change by one bit. It
+# averages the heads at once and keeps sums over calls, so memory does not grow.
 
 # %% tags=["nbval-check-output"]
 total = heads.sum(-1)
@@ -213,8 +216,9 @@ for i, token in enumerate(tokens):
 print(f"filling mean share {float(shares[..., 5:].sum(-1).mean()):.3f}, all together")
 
 # %% [markdown]
-# Shares sum to 1, so a pixel that has no use for any word must still put its attention *somewhere*. Often that is the start token, a place to rest; or the filling at
-# the end. So what counts is not how much a word gets, but **where it gets more than elsewhere**. Hence min-max, for each map by itself:
+# Shares sum to 1, so a pixel that has no use for any word must still put its attention *somewhere*. Often that is the
+# start token, a place to rest; or the filling at the end. So what counts is not how much a word gets, but **where it
+# gets more than elsewhere**. Hence min-max, for each map by itself:
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(5.2, 2))
@@ -222,8 +226,9 @@ for ax, i in zip(axes, (1, 2, 3), strict=True):
     show_map(min_max(resize(shares[..., i], image.shape[:2])), image, ax, f'"{tokens[i]}", stretched')
 
 # %% [markdown]
-# Look for the rim: is it the thing's, or is it a blob around it? Then look at "purple", and even at "the": they have maps too, and they need not be about their own
-# meaning. Ref-Diff reads one token only, the head word, and hopes that it carries the most.
+# Look for the rim: is it the thing's, or is it a blob around it? Then look at "purple", and even at "the": they have
+# maps too, and they need not be about their own meaning. Ref-Diff reads one token only, the head word, and hopes that
+# it carries the most.
 
 # %% [markdown]
 # ## 5 · Heads, layers, timesteps
@@ -238,8 +243,8 @@ show_map(min_max(shares[..., 3]), None, axes[-1], "mean of heads")
 plt.show()
 
 # %% [markdown]
-# Heads divide the work: some look at things, some at the ground, some at rims. The paper takes the mean of all. That is simple, and it dilutes the
-# heads that know. Now **layers** against **timesteps**:
+# Heads divide the work: some look at things, some at the ground, some at rims. The paper takes the mean of all. That is
+# simple, and it dilutes the heads that know. Now **layers** against **timesteps**:
 
 # %%
 names = list(maps.maps)
@@ -255,8 +260,9 @@ for row, t in zip(axes, steps, strict=True):
         )
 
 # %% [markdown]
-# From left to right the maps go down into the UNet, to its bottom, and up again. Coarse grids cannot draw a rim, however well they know the thing. From top to bottom the
-# noise grows: at high $t$ the network has to guess where a dog *might* be, and its maps follow the noise. Where would *you* read?
+# From left to right the maps go down into the UNet, to its bottom, and up again. Coarse grids cannot draw a rim,
+# however well they know the thing. From top to bottom the noise grows: at high $t$ the network has to guess where a dog
+# *might* be, and its maps follow the noise. Where would *you* read?
 
 # %% tags=["nbval-check-output"]
 maps = look(prompt, 101)
@@ -267,7 +273,8 @@ print(maps.kind, maps.scores, "of", maps.calls, "call")
 # %% [markdown]
 # ## 6 · From word to map
 #
-# The paper's recipe: take the head word's column in some layers, resize each to the picture (bilinear), take the mean, and stretch the mean to $[0, 1]$:
+# The paper's recipe: take the head word's column in some layers, resize each to the picture (bilinear), take the mean,
+# and stretch the mean to $[0, 1]$:
 #
 # $$c = \frac{\bar a - \min \bar a}{\max \bar a - \min \bar a}$$
 
@@ -299,7 +306,8 @@ by_hand = min_max(torch.stack([resize(m, scene.size) for m in layers]).mean(0))
 torch.testing.assert_close(by_hand, word_map(maps, [3], scene.size))
 
 # %% [markdown]
-# Why does it matter whether you stretch before or after the mean? Before it, every layer has the same say, also one that sees nothing and whose tiny ripples are blown up. Toy numbers:
+# Why does it matter whether you stretch before or after the mean? Before it, every layer has the same say, also one
+# that sees nothing and whose tiny ripples are blown up. Toy numbers:
 
 # %% tags=["nbval-check-output"]
 clear, ripples = torch.tensor([[0.0, 0.8]]), torch.tensor([[0.02, 0.01]])
@@ -327,14 +335,16 @@ for ax, (sentence, head) in zip(axes, asked, strict=True):
     show_map(c, image, ax, f'"{head}" in\n"{sentence}"')
 
 # %% [markdown]
-# "dog" alone may light up on both dogs. Does "purple" in front of it change the map of "dog"? It can, for the text encoder lets "dog" look back at "purple"; whether it does enough is another question. This is
-# why Ref-Diff does not stop at diffusion: telling two dogs apart is CLIP's part (lesson 6).
+# "dog" alone may light up on both dogs. Does "purple" in front of it change the map of "dog"? It can, for the text
+# encoder lets "dog" look back at "purple"; whether it does enough is another question. This is why Ref-Diff does not
+# stop at diffusion: telling two dogs apart is CLIP's part (lesson 6).
 
 # %% [markdown]
 # ## 7 · Which layer, which timestep? Measure it
 #
-# Enough of looking. Take val scenes, ask for every noun that is unique in its scene, and give the true masks as proposals. A map is right if $S_G$ (mean inside minus mean outside, lesson 7) is highest
-# for the thing that is named. One UNet call gives all layers at once.
+# Enough of looking. Take val scenes, ask for every noun that is unique in its scene, and give the true masks as
+# proposals. A map is right if $S_G$ (mean inside minus mean outside, lesson 7) is highest for the thing that is named.
+# One UNet call gives all layers at once.
 
 
 # %%
@@ -382,8 +392,10 @@ print(
 )
 
 # %% [markdown]
-# Colours start at chance: dark means that the layer knows nothing. Two warnings before you crown a winner. The interval of a single cell is wide, so most neighbours are *not* different. And the highest of forty cells is too high by
-# selection. This is why constants are chosen on val and reported on test: `make tune` has done so for the toy preset, with more scenes.
+# Colours start at chance: dark means that the layer knows nothing. Two warnings before you crown a winner. The interval
+# of a single cell is wide, so most neighbours are *not* different. And the highest of forty cells is too high by
+# selection. This is why constants are chosen on val and reported on test: `make tune` has done so for the toy preset,
+# with more scenes.
 
 # %% tags=["nbval-check-output"]
 config = model.config
@@ -392,7 +404,8 @@ print("the preset is read at step", config.noise_step, "of", config.num_steps, "
 # %% [markdown]
 # ## 8 · How attention emerged
 #
-# Nobody taught the UNet where things are: it saw pictures with captions, and one loss, the error of the predicted noise. The log of its training was written as it ran:
+# Nobody taught the UNet where things are: it saw pictures with captions, and one loss, the error of the predicted
+# noise. The log of its training was written as it ran:
 
 # %%
 log = [json.loads(line) for line in (data_dir() / "models" / "toy" / "unet-log.jsonl").read_text().splitlines()]
@@ -408,8 +421,9 @@ for ax, (key, label), colour in zip(axes, kept.items(), lesson.PALETTE, strict=F
 plt.show()
 
 # %% [markdown]
-# The loss falls quickly, then hardly: most of it is about texture, not words. What the caption is worth keeps growing long after. Words come late, and
-# localisation comes with them: to profit from "dog", the UNet must bring the word to the dog's pixels. Ref-Diff lives on this by-product.
+# The loss falls quickly, then hardly: most of it is about texture, not words. What the caption is worth keeps growing
+# long after. Words come late, and localisation comes with them: to profit from "dog", the UNet must bring the word to
+# the dog's pixels. Ref-Diff lives on this by-product.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
@@ -417,7 +431,8 @@ plt.show()
 # - **Tokens off by one.** The start token counts. With a wrong position you get a map all the same, of another word.
 # - **$(h, w)$ from a square root.** Grids are square only if pictures are. The library takes them from the latents.
 # - **A flat map.** $(x - \min) / (\max - \min)$ is NaN where a map is constant: a small eps is needed.
-# - **Logits or softmax?** The paper reads the softmax, the official code the logits before it. Both are here: `scores="logits"`.
+# - **Logits or softmax?** The paper reads the softmax, the official code the logits before it. Both are here:
+#   `scores="logits"`.
 # - **Guidance.** With it, the batch is [empty, prompt]. Read the second row, or you read the attention of no prompt.
 # </details>
 
@@ -428,11 +443,14 @@ print("with eps:", min_max(flat).tolist(), "| without:", ((flat - flat.min()) / 
 # %% [markdown]
 # ## Recap
 #
-# - Cross-attention is where words meet pixels: $\mathrm{softmax}(qk^\top/\sqrt d)$, one row per pixel, one column per token.
+# - Cross-attention is where words meet pixels: $\mathrm{softmax}(qk^\top/\sqrt d)$, one row per pixel, one column per
+#   token.
 # - A column is a map. Heads, layers and timesteps differ; the paper averages heads and layers and reads at low $t$.
 # - The word map $c$: resize, mean, stretch. It says where the head word is felt, not which of two dogs is meant.
 # - Which layer and $t$ to read is a measurement, with intervals, on val.
 #
-# **References.** Vaswani et al., *Attention Is All You Need* ([arXiv 1706.03762](https://arxiv.org/abs/1706.03762)). Hertz et al., *Prompt-to-Prompt*
-# ([arXiv 2208.01626](https://arxiv.org/abs/2208.01626)). Tang et al., *What the DAAM* ([arXiv 2210.04885](https://arxiv.org/abs/2210.04885)). Ni et al.,
-# *Ref-Diff* ([arXiv 2308.16777](https://arxiv.org/abs/2308.16777)), section 3. In the code: `refdiff_lite/attention.py`, `refdiff_lite/expression.py`.
+# **References.** Vaswani et al., *Attention Is All You Need* ([arXiv 1706.03762](https://arxiv.org/abs/1706.03762)).
+# Hertz et al., *Prompt-to-Prompt* ([arXiv 2208.01626](https://arxiv.org/abs/2208.01626)). Tang et al., *What the DAAM*
+# ([arXiv 2210.04885](https://arxiv.org/abs/2210.04885)). Ni et al., *Ref-Diff* ([arXiv
+# 2308.16777](https://arxiv.org/abs/2308.16777)), section 3. In the code: `refdiff_lite/attention.py`,
+# `refdiff_lite/expression.py`.

@@ -33,14 +33,15 @@ from refdiff_lite.proposals import felzenszwalb, self_attention
 from refdiff_lite.viz import show_image, show_map
 
 # %% [markdown]
-# In cross-attention pixels look at words. In **self-attention** pixels look at pixels. No word takes part; and yet, to paint a coherent dog, the parts of the dog must
-# know of each other. Ref-Diff itself does not read self-attention. We do, for two ends: to mend word maps, and to propose segments.
+# In cross-attention pixels look at words. In **self-attention** pixels look at pixels. No word takes part; and yet, to
+# paint a coherent dog, the parts of the dog must know of each other. Ref-Diff itself does not read self-attention. We
+# do, for two ends: to mend word maps, and to propose segments.
 
 # %% [markdown]
 # ## 1 · Toy numbers: four pixels in a row
 #
-# Queries *and* keys come from the pixels now: $a = \mathrm{softmax}(qk^\top/\sqrt d)$ has one row and one column for every pixel. Take four pixels; the first two belong to one thing, the last two to
-# another:
+# Queries *and* keys come from the pixels now: $a = \mathrm{softmax}(qk^\top/\sqrt d)$ has one row and one column for
+# every pixel. Take four pixels; the first two belong to one thing, the last two to another:
 
 # %% tags=["nbval-check-output"]
 pixels = torch.tensor([[2.0, 0.0], [1.8, 0.2], [0.0, 2.0], [0.2, 1.8]])
@@ -89,14 +90,15 @@ for layer, m in maps.maps.items():
     print(f"{layer:27} grid {tuple(m.shape[1:3])}, {m.shape[1] * m.shape[2]} × {m.shape[3]} numbers")
 
 # %% [markdown]
-# The number of entries is the *square* of the number of pixels. At 64×64 latents this is 16.8 million for one head of one layer. So `record_attention` averages heads at once, and its `layers` takes only what is
-# wanted.
+# The number of entries is the *square* of the number of pixels. At 64×64 latents this is 16.8 million for one head of
+# one layer. So `record_attention` averages heads at once, and its `layers` takes only what is wanted.
 
 # %% [markdown]
 # ### Exercise 4.1 · A pixel's view
 # **Difficulty** ●○○○○ · **Time** 5 minutes
 #
-# The recorded array is `(h, w, h*w)`: for the pixel at (row, column), how much does it look at each pixel, row by row? Make its view a map. The check uses a grid that is not square.
+# The recorded array is `(h, w, h*w)`: for the pixel at (row, column), how much does it look at each pixel, row by row?
+# Make its view a map. The check uses a grid that is not square.
 #
 # <details><summary>Hint</summary>
 #
@@ -137,13 +139,15 @@ for ax, (row, column), label in zip(axes, points, [*sample.categories, "ground"]
     )
 
 # %% [markdown]
-# Each pixel looks most at itself and near itself. Beyond that, pixels on a thing tend to see their own thing, and the ground sees ground. See also who else lights up: the other dog? Things of a like colour? Likeness, not
-# identity, is what attention knows.
+# Each pixel looks most at itself and near itself. Beyond that, pixels on a thing tend to see their own thing, and the
+# ground sees ground. See also who else lights up: the other dog? Things of a like colour? Likeness, not identity, is
+# what attention knows.
 
 # %% [markdown]
 # ## 4 · Let the word's map flow
 #
-# A word map is often bright on a part of a thing only, on a face or a leg. Let each pixel ask those that it looks at, and take the mean of what they say:
+# A word map is often bright on a part of a thing only, on a face or a leg. Let each pixel ask those that it looks at,
+# and take the mean of what they say:
 #
 # $$c' = A\,c$$
 #
@@ -156,8 +160,9 @@ for step in range(5):
     c = toy @ c
 
 # %% [markdown]
-# After one step the second pixel knows, too: it belongs to the same thing. But look on: with every step some of it leaks over, and all values drift towards
-# one number. A mean of means of means is flat. **One or two steps mend, many erase.**
+# After one step the second pixel knows, too: it belongs to the same thing. But look on: with every step some of it
+# leaks over, and all values drift towards one number. A mean of means of means is flat. **One or two steps mend, many
+# erase.**
 
 # %% [markdown]
 # ### Exercise 4.2 · Propagation
@@ -167,7 +172,8 @@ for step in range(5):
 #
 # <details><summary>Hint</summary>
 #
-# `matrix @ word` gives every pixel the mean of the pixels that *it* looks at. Stretch: subtract the minimum, divide by the range.
+# `matrix @ word` gives every pixel the mean of the pixels that *it* looks at. Stretch: subtract the minimum, divide by
+# the range.
 # </details>
 
 
@@ -199,8 +205,9 @@ for row, word in zip(axes, words, strict=True):
         show_map(resize(shown, scene.size), image, ax, f'"{word}", {steps} steps')
 
 # %% [markdown]
-# The left column is the map as it was. One step fills gaps and calms the ground. Later steps bleed into neighbours and into things that look alike; what is left in the end says which pixels are
-# looked at by everybody, and nothing about the word. The stretch to [0, 1] hides how little contrast remains, so print it:
+# The left column is the map as it was. One step fills gaps and calms the ground. Later steps bleed into neighbours and
+# into things that look alike; what is left in the end says which pixels are looked at by everybody, and nothing about
+# the word. The stretch to [0, 1] hides how little contrast remains, so print it:
 
 # %% tags=["nbval-check-output"]
 flat = resize(scene.word_map(parse("apple"))[0], (h, w)).flatten()
@@ -211,8 +218,9 @@ print("a constant map stays as it is: ", bool((matrix @ torch.ones(h * w) - 1).a
 # %% [markdown]
 # ## 5 · Segments without a word
 #
-# If pixels of one thing look at the same places, then their *rows* of $A$ are alike. So group the rows: each row is a point, and **k-means** finds groups of near points. It repeats two moves: give every point to its
-# nearest centre; put every centre into the middle of its points.
+# If pixels of one thing look at the same places, then their *rows* of $A$ are alike. So group the rows: each row is a
+# point, and **k-means** finds groups of near points. It repeats two moves: give every point to its nearest centre; put
+# every centre into the middle of its points.
 
 # %% [markdown]
 # ### Exercise 4.3 · Half of k-means
@@ -247,8 +255,10 @@ for ax, clusters in zip(axes[1:], (2, 4, 6, 10), strict=True):
     ax.set_axis_off()
 
 # %% [markdown]
-# Colours are only names here. With two groups you may see thing and ground; with more, the ground falls apart as well, since it is large and its far ends do not look at each other. No number of groups is right for every
-# picture. As **proposals** (lesson 5) this does not matter much: bad ones lose when they are ranked. What matters is that each thing has one good one.
+# Colours are only names here. With two groups you may see thing and ground; with more, the ground falls apart as well,
+# since it is large and its far ends do not look at each other. No number of groups is right for every picture. As
+# **proposals** (lesson 5) this does not matter much: bad ones lose when they are ranked. What matters is that each
+# thing has one good one.
 
 # %% tags=["nbval-check-output"]
 masks = self_attention(maps, scene.size)
@@ -274,8 +284,9 @@ for label, values in zip(("self-attention", "Felzenszwalb"), columns, strict=Tru
     )
 
 # %% [markdown]
-# The grid sets a limit: a thing of 30 pixels is not four cells wide in the toy's latents, and no rim can be finer than a cell. Felzenszwalb works at full resolution, on colour, and ToyRef's calm grounds are kind to it.
-# On photographs its colours mislead it more, and there self-attention of a large UNet (64×64 cells) has a better chance.
+# The grid sets a limit: a thing of 30 pixels is not four cells wide in the toy's latents, and no rim can be finer than
+# a cell. Felzenszwalb works at full resolution, on colour, and ToyRef's calm grounds are kind to it. On photographs its
+# colours mislead it more, and there self-attention of a large UNet (64×64 cells) has a better chance.
 
 # %% tags=["nbval-check-output"]
 print("a cell is", scene.size[0] // h, "pixels wide")
@@ -283,7 +294,8 @@ print("a cell is", scene.size[0] // h, "pixels wide")
 # %% [markdown]
 # ## 6 · What does it add?
 #
-# Does propagation help Ref-Diff to pick the right thing? Same count as in lesson 3: val scenes, unique nouns, true masks as proposals, diffusion alone (`gs`). The config has a switch for it.
+# Does propagation help Ref-Diff to pick the right thing? Same count as in lesson 3: val scenes, unique nouns, true
+# masks as proposals, diffusion alone (`gs`). The config has a switch for it.
 
 
 # %%
@@ -325,8 +337,9 @@ for steps in (1, 2, 5):
     )
 
 # %% [markdown]
-# The bars of the figure overlap, but they are about the *same* nouns. So compare noun by noun, as the printed lines do: an interval of the **change** is narrower. Only where it leaves out zero has propagation done something that this
-# many nouns can show. `make ablation` asks the same of all of ToyRef test.
+# The bars of the figure overlap, but they are about the *same* nouns. So compare noun by noun, as the printed lines do:
+# an interval of the **change** is narrower. Only where it leaves out zero has propagation done something that this many
+# nouns can show. `make ablation` asks the same of all of ToyRef test.
 
 # %% tags=["nbval-check-output"]
 print(
@@ -339,9 +352,10 @@ print(
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
 #
-# - **Rows or columns?** `matrix @ c` collects from where a pixel looks. The transpose sends to where it looks: another map, and pixels that
-#   everybody looks at become bright.
-# - **Memory.** All heads of 64×64 self-attention are 0.5 GB in fp32, for one layer. At 1024 px it is sixteen times as much: the official code's fault no. 9.
+# - **Rows or columns?** `matrix @ c` collects from where a pixel looks. The transpose sends to where it looks: another
+#   map, and pixels that everybody looks at become bright.
+# - **Memory.** All heads of 64×64 self-attention are 0.5 GB in fp32, for one layer. At 1024 px it is sixteen times as
+#   much: the official code's fault no. 9.
 # - **Non-square pictures.** `(w, h)` for `(h, w)` gives a map that looks plausible, and is wrong.
 # - **Groups change with the seed** of k-means. The library fixes it.
 # </details>
@@ -354,6 +368,7 @@ print(
 # - Groups of like rows are segments, at the resolution of the latents.
 # - None of this is in the paper. What it adds must be measured, noun by noun, with an interval.
 #
-# **References.** Tumanyan et al., *Plug-and-Play Diffusion Features* ([arXiv 2211.12572](https://arxiv.org/abs/2211.12572)), on what self-attention
-# holds. Wang et al., *Diffusion Model is Secretly a Training-free Open Vocabulary Semantic Segmenter* ([arXiv 2309.02773](https://arxiv.org/abs/2309.02773)), on
-# refining word maps with it. In the code: `refdiff_lite/attention.py`, `refdiff_lite/proposals.py`.
+# **References.** Tumanyan et al., *Plug-and-Play Diffusion Features* ([arXiv
+# 2211.12572](https://arxiv.org/abs/2211.12572)), on what self-attention holds. Wang et al., *Diffusion Model is
+# Secretly a Training-free Open Vocabulary Semantic Segmenter* ([arXiv 2309.02773](https://arxiv.org/abs/2309.02773)),
+# on refining word maps with it. In the code: `refdiff_lite/attention.py`, `refdiff_lite/proposals.py`.
