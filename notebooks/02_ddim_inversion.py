@@ -164,10 +164,8 @@ checks.check_why(answer)
 def disagreement(steps):
     """Relative difference of the two predictions for every step of plain inversion."""
     path, at = invert(scheduler, predict, x0, steps), [-1, *ddim_timesteps(scheduler, steps)]
-    found = []
-    for i in range(steps):
-        low, high = predict(path[i], max(at[i], 0)), predict(path[i + 1], at[i + 1])
-        found.append(float((low - high).norm() / high.norm()))
+    noises = [predict(x, max(t, 0)) for x, t in zip(path, at, strict=True)]
+    found = [float((low - high).norm() / high.norm()) for low, high in pairwise(noises)]
     return at[1:], found
 
 

@@ -421,9 +421,9 @@ for ax, (key, label), colour in zip(axes, kept.items(), lesson.PALETTE, strict=F
 plt.show()
 
 # %% [markdown]
-# The loss falls quickly, then hardly: most of it is about texture, not words. What the caption is worth keeps growing
-# long after. Words come late, and localisation comes with them: to profit from "dog", the UNet must bring the word to
-# the dog's pixels. Ref-Diff lives on this by-product.
+# Compare *when* the curves move. The loss falls quickly, then hardly: most of it is about colours and texture, not
+# words. What the caption is worth goes on growing. To profit from "dog" the UNet must bring the word to the dog's
+# pixels, and nothing else in its training asks it to know where things are. Ref-Diff lives on this by-product.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
