@@ -22,7 +22,7 @@ PROBE = """
 import json, os
 from pathlib import Path
 def write(_=None):
-    state = {n: {k: v for k, v in globals()[n].state().items() if not k.startswith("_")} for n in
+    state = {n: {k: v for k, v in globals()[n].state().items() if k != "_meta"} for n in
              ("attention", "playground", "inversion", "gallery")}
     state["asked"] = [a.expression.text for a in playground.answers]
     Path("state.part").write_text(json.dumps(state))
@@ -74,7 +74,7 @@ def lab(chromium, tmp_path_factory):
         server.wait(30)
 
 
-def read(folder, wanted, seconds=60):
+def read(folder, wanted, seconds=120):
     """Python's state, once it is as wanted."""
     state = {}
     for _ in range(seconds * 5):

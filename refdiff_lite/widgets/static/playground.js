@@ -9,11 +9,14 @@ function render(context) {
     const live = get("_live");
 
     // ---- the sentence
-    const field = h("input", { type: "text", class: "rdl-field", "aria-label": "sentence", maxlength: 1000, spellcheck: "false", autocomplete: "off" });
+    const send = () => ask(field.value);
+    const field = h("input", {
+      type: "text", class: "rdl-field", "aria-label": "sentence", maxlength: 1000, spellcheck: "false", autocomplete: "off",
+      // Not a form: in JupyterLab, Enter was seen to submit none in a cell that is not the active one.
+      onkeydown: (event) => { if (event.key === "Enter" && !event.isComposing) { event.preventDefault(); send(); } },
+    });
     const spinner = h("span", { class: "rdl-spinner", role: "status" });
-    const form = h("form", {
-      class: "rdl-ask", onsubmit: (event) => { event.preventDefault(); ask(field.value); },
-    }, field, h("button", { type: "submit", class: "rdl-button" }, "Segment"), spinner);
+    const form = h("div", { class: "rdl-ask" }, field, h("button", { type: "button", class: "rdl-button", onclick: send }, "Segment"), spinner);
     const error = h("p", { class: "rdl-error", role: "alert" });
     const history = h("div", { class: "rdl-history", role: "group", "aria-label": "sentences asked" });
     const words = h("div", { class: "rdl-words", role: "toolbar", "aria-label": "words; choose the head" });
