@@ -24,6 +24,7 @@ def point(page: Page) -> None:
 
 
 def main() -> None:
+    IMAGES.mkdir(exist_ok=True)
     data = load_toyref("test", limit=6)
     model = RefDiff.from_preset("toy")
     sample = max(data, key=lambda s: len(s.masks))

@@ -12,7 +12,7 @@ function render(context) {
     const send = () => ask(field.value);
     const field = h("input", {
       type: "text", class: "rdl-field", "aria-label": "sentence", maxlength: 1000, spellcheck: "false", autocomplete: "off",
-      // Not a form: JupyterLab lets none be submitted by Enter outside of the active cell.
+      // Not a form: in JupyterLab, Enter was seen to submit none in a cell that is not the active one.
       onkeydown: (event) => { if (event.key === "Enter" && !event.isComposing) { event.preventDefault(); send(); } },
     });
     const spinner = h("span", { class: "rdl-spinner", role: "status" });
