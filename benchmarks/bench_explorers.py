@@ -68,7 +68,8 @@ def timed(browser: Any, file: Path, act: Any) -> tuple[float, np.ndarray]:
     context.add_init_script(WATCH)
     page = context.new_page()
     page.goto(file.as_uri())
-    page.wait_for_function("window.opened")
+    while not page.evaluate("window.opened"):  # the page's policy forbids Playwright's own waiting
+        page.wait_for_timeout(50)
     page.wait_for_timeout(500)
     act(page)
     page.wait_for_timeout(200)

@@ -79,7 +79,7 @@ function render(context) {
     const resolution = choice(view, "Resolution", () => grid().join("×"),
       (g) => set("layer", ofGrid(g).find((n) => meta.reads.includes(n)) ?? ofGrid(g)[0]), () => grids.map((g) => [g, g]));
     const layer = choice(view, "Layer", () => get("layer"), (n) => set("layer", n), () => ofGrid(grid().join("×"))
-      .map((n) => [n, n.startsWith("mean") ? "mean of all" : n + (meta.reads.includes(n) ? " (used)" : ""), !has({ layer: n, head: -1 })]));
+      .map((n) => [n, n.startsWith("mean") ? "mean of all" : (meta.reads.includes(n) ? "✓ " : "") + n, !has({ layer: n, head: -1 })]), "✓ marks the layers that the method itself reads");
     const heads = () => Math.min(...ofGrid(grid().join("×")).filter((n) => n in meta.heads).map((n) => meta.heads[n]));
     const head = choice(view, "Head", () => get("head"), (n) => set("head", n), () => [[-1, "mean of all", false],
       ...Array.from({ length: meta.heads[get("layer")] ?? heads() }, (_, i) => [i, String(i), !has({ head: i })])]);

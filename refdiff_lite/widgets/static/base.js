@@ -145,7 +145,7 @@ function slider(view, label, trait, { min, max, step, show, hint }) {
 }
 
 /** A drop-down list. `options()` gives [value, label, disabled] each and is asked again by update(). */
-function choice(view, label, get, set, options) {
+function choice(view, label, get, set, options, hint) {
   const list = h("select", { "aria-label": label, onchange: () => set(list.selectedOptions[0].rdl) });
   const update = () => {
     list.replaceChildren(...options().map(([value, text, disabled]) => {
@@ -156,7 +156,7 @@ function choice(view, label, get, set, options) {
     }));
   };
   update();
-  return { el: labelled(label, list), update };
+  return { el: labelled(label, list, hint), update };
 }
 
 /** A yes-or-no of the model. */

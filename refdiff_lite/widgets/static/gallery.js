@@ -56,7 +56,7 @@ function render(context) {
     const stop = walkable(wall, () => [...wall.children]);
 
     // ---- filters
-    const order = segmented(view, "Order", "order", [["worst", "Worst first"], ["best", "Best first"], ["run", "As run"]]);
+    const order = segmented(view, "First", "order", [["worst", "Worst"], ["best", "Best"], ["run", "As run"]]);
     const style = choice(view, "Style", () => get("style"), (s) => set("style", s), () => [["", "all styles"], ...meta.styles.map((s) => [s, s])]);
     const total = (c) => entries.filter((e) => e.cause === c && (!get("style") || e.style === get("style"))).length;
     const why = choice(view, "Outcome", () => get("cause"), (c) => set("cause", c),

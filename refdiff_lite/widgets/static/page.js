@@ -3,7 +3,9 @@
 {
   const state = JSON.parse(document.getElementById("state").textContent);
   const coded = atob(document.getElementById("block").textContent);
-  state._block = new DataView(Uint8Array.from(coded, (c) => c.charCodeAt(0)).buffer);
+  const block = new Uint8Array(coded.length);
+  for (let i = 0; i < coded.length; i++) block[i] = coded.charCodeAt(i);
+  state._block = new DataView(block.buffer);
   const listeners = new Map();
   const model = {
     get: (name) => state[name],
