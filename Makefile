@@ -27,11 +27,12 @@ chromium: ## install Chromium for the browser tests, where it is missing and thi
 	  || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 	  || echo "no Chromium: the browser tests will be skipped; install it with: sudo apt-get install chromium"
 
+# One thread: the same sums in the same order on every machine, and no slower for networks as small as these.
 test: install chromium lint ## lint, type-check, all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-quick: install ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 bench-explorers: install chromium ## hover, slider and opening times of the explorers; benchmarks/bench_explorers.json
 	$(BIN)/python benchmarks/bench_explorers.py

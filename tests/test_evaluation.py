@@ -262,8 +262,12 @@ def test_twenty_kills_change_nothing(tmp_path, data):
     run(tmp_path / "whole", data, variants=variants)
     context = multiprocessing.get_context("fork")
 
+    def alone():
+        torch.set_num_threads(1)  # a fork has none of its parent's threads, and would wait for them for ever
+        run(tmp_path / "killed", data, FakeModel(delay=0.005), variants)
+
     def start():
-        process = context.Process(target=run, args=(tmp_path / "killed", data, FakeModel(delay=0.005), variants))
+        process = context.Process(target=alone)
         process.start()
         return process
 
