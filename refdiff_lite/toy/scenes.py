@@ -185,7 +185,7 @@ def _kinds(rng: np.random.Generator, n: int) -> list[tuple[str, str | None, floa
 def make_scene(split: str, index: int, side: int = SIDE) -> ToyScene:
     """Scene number ``index`` of a split; the same arguments always give the same pixels.
 
-    ``closeup`` shows one object at 35 to 95 % of the side, three in ten of them on black; ``unseen`` turns one
+    ``closeup`` shows one object at 35 to 95 % of the side, half of them on black; ``unseen`` turns one
     thing of a scene into a held-out pair of category and tint.
     """
     if split not in SPLIT_SEEDS:
@@ -210,4 +210,4 @@ def make_scene(split: str, index: int, side: int = SIDE) -> ToyScene:
     if closeup:  # an object may reach over the edge, as in a crop
         shift = rng.uniform(-0.06, 0.06, 2)
         things = [replace(t, x=t.x + float(shift[0]), y=t.y + float(shift[1])) for t in things]
-    return draw(tuple(things), rng, side, plain=closeup and rng.uniform() < 0.3)
+    return draw(tuple(things), rng, side, plain=closeup and rng.uniform() < 0.5)

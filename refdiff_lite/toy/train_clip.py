@@ -1,7 +1,7 @@
 """Train the toy CLIP: a small ViT and text tower of open_clip, contrastively, on images and captions.
 
-Half of every batch are close-ups of one thing (what a crop of a proposal looks like), half whole scenes.
-Half of the close-ups are blurred to the sharpness of a small thing enlarged, as crops of a scene are.
+Half of every batch are close-ups of one thing, half whole scenes. Close-ups on black are cut tightly and enlarged,
+as the crop of a proposal is; half of all close-ups are blurred to the sharpness of a small thing enlarged.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -96,6 +97,15 @@ def text_encoder(clip: open_clip.CLIP, tokenizer: CLIPTokenizer) -> CLIPTextMode
     return model
 
 
+def fill(closeup: np.ndarray) -> np.ndarray:
+    """A close-up (H, W, 3) uint8; where it is on black, the thing fills the picture, as in a crop of a proposal."""
+    seen = closeup.max(-1) > 16
+    if seen.mean() > 0.99 or not seen.any():
+        return closeup
+    left, top, right, bottom = Image.fromarray(seen).getbbox()
+    return np.asarray(Image.fromarray(closeup[top:bottom, left:right]).resize(closeup.shape[1::-1], Image.Resampling.BICUBIC))
+
+
 @torch.no_grad()
 def crop_hits(
     clip: open_clip.CLIP, tokenize: Callable[[list[str]], torch.Tensor], scenes: list[ToyScene]
@@ -140,7 +150,7 @@ def train_clip(
     def loss(generator: torch.Generator, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         a, b = rng.integers(0, len(near), BATCH // 2), rng.integers(0, len(far), BATCH // 2)
         small = torch.nn.functional.avg_pool2d(to_tensor(far[np.sort(b)]), 2)
-        sharp = to_tensor(near[np.sort(a)])
+        sharp = to_tensor(np.stack([fill(image) for image in near[np.sort(a)]]))
         blurred = torch.nn.functional.avg_pool2d(sharp[::2], 2)
         sharp[::2] = torch.nn.functional.interpolate(blurred, size=SIDE, mode="bicubic")
         images = torch.cat([sharp, small])

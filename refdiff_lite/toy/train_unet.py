@@ -26,8 +26,8 @@ from .training import LOOKED_AT, load_scenes, to_tensor, train
 BATCH = 32
 EMPTY = 0.1
 """Share of captions replaced by the empty one, so that classifier-free guidance works."""
-SINGLE = 0.4
-"""Share of captions that name a single thing of the scene, as the prompt of a referring expression does."""
+NOUN, SINGLE = 0.15, 0.25
+"""Shares of captions that are only the noun of one thing, and that say more of one thing, as referring expressions do."""
 
 
 def make_unet(text_width: int = 128) -> UNet2DConditionModel:
@@ -147,9 +147,11 @@ def train_unet(
         rows = rng.integers(0, len(latents) - held, BATCH)
         texts = []
         for i in rows:
-            kind = rng.uniform()
-            some = things[i] if kind > EMPTY + SINGLE else (things[i][rng.integers(len(things[i]))],)
-            texts.append("" if kind < EMPTY else caption(some, rng))
+            kind, one = rng.uniform(), things[i][rng.integers(len(things[i]))]
+            if kind < EMPTY + NOUN:
+                texts.append("" if kind < EMPTY else one.category)
+            else:
+                texts.append(caption((one,) if kind < EMPTY + NOUN + SINGLE else things[i], rng))
         # Two thirds of the steps where the caption matters most: below, pixels tell; above, all is noise.
         middle = torch.rand(BATCH, generator=generator) < 0.6
         t = torch.where(
