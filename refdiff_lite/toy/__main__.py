@@ -20,8 +20,8 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for scenes, checkpoints and logs.")] = Path("build/toy"),
     out: Annotated[Path | None, typer.Option(help="Where the networks go; default: the bundled ones.")] = None,
     vae_steps: int = 2_400,
-    clip_steps: int = 3_600,
-    unet_steps: int = 7_600,
+    clip_steps: int = 4_200,
+    unet_steps: int = 10_250,
     scenes: Annotated[int, typer.Option(help="Training scenes.")] = 20_000,
     closeups: Annotated[int, typer.Option(help="Training close-ups.")] = 40_000,
 ) -> None:

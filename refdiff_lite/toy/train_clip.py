@@ -132,7 +132,7 @@ def crop_hits(
 def train_clip(
     work: Path,
     *,
-    steps: int = 3_600,
+    steps: int = 4_200,
     scenes: int = 20_000,
     closeups: int = 40_000,
     stop_at: int | None = None,

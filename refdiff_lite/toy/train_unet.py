@@ -120,7 +120,7 @@ def train_unet(
     text: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     *,
-    steps: int = 7_600,
+    steps: int = 10_250,
     scenes: int = 20_000,
     stop_at: int | None = None,
     lr: float = 1.5e-3,
