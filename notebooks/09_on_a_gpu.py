@@ -301,16 +301,16 @@ checks.check_attention_bytes(my_attention_bytes)
 
 # %%
 sides = np.array([256, 384, 512, 768, 1024])
-figure, ax = plt.subplots(figsize=(6.5, 3))
+figure, ax = plt.subplots(figsize=(8, 3))
 for f, style in zip((1, 2, 4), ("o-", "s--", "^:"), strict=True):
     ax.loglog(sides, 8 * (sides / 8 / f) ** 4 * 2 / 2**30, style, markersize=4, label=f"self-attention, f = {f}")
 ax.loglog(sides, 8 * (sides / 8) ** 2 * 77 * 2 / 2**30, "d-", markersize=4, label="cross-attention (77 words), f = 1")
 ax.axhline(15, color="k", lw=0.8)
 ax.text(260, 17, "free on a T4 of 16 GB, about 15 GiB", fontsize=8)
-ax.set(xlabel="side of the picture, pixels", ylabel="one layer's matrices in half, GiB", ylim=(1e-4, 60))
+ax.set(xlabel="side of the picture, pixels", ylabel="one layer's matrices in half, GiB", ylim=(2e-5, 60))
 ax.set_xticks(sides, sides)
 ax.minorticks_off()
-_ = ax.legend(loc="lower right", fontsize=7)
+_ = figure.legend(loc="outside right center")
 
 # %% [markdown]
 # Self-attention rises with the fourth power of the side, cross-attention with the second, for 77 words stay 77. GPUs
@@ -375,7 +375,7 @@ for side, needs in parts.items():
     print(f"{side:4} px: all on the GPU {whole / 1024:.2f} GiB, low-memory mode {low / 1024:.2f} GiB")
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), sharex=True)
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.9), sharex=True)
 for ax, (side, needs) in zip(axes, parts.items(), strict=True):
     names = list(needs)[::-1]
     w, a = np.array([needs[n] for n in names]).T / 1024
@@ -384,7 +384,7 @@ for ax, (side, needs) in zip(axes, parts.items(), strict=True):
     ax.axvline((w + a).max(), color="k", lw=0.8, ls="--", label="peak, low memory")
     ax.axvline(w.sum() + a.max(), color="k", lw=0.8, label="peak, all at once")
     ax.set(xlabel="GiB, half precision", title=f"{side} px")
-_ = axes[1].legend(fontsize=7, loc="lower right")
+_ = figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 # %% [markdown]
 # Each bar is one network at work. Low-memory mode pays for the longest bar; otherwise you pay for all blue parts and the
@@ -413,12 +413,12 @@ def watch(together):
 runs = {"one by one": watch(False), "together": watch(True)}
 
 # %%
-colours = dict(zip(("vae", "text_encoder", "unet", "clip"), lesson.PALETTE, strict=False))
+colours = {"vae": lesson.SKY, "text_encoder": lesson.ORANGE, "unet": lesson.GREEN, "clip": lesson.PINK}
 figure, ax = plt.subplots(figsize=(8, 1.7))
 for row, (used, _, _) in enumerate(runs.values()):
     for k, (part, _) in enumerate(groupby(used)):
         ax.barh(row, 0.92, left=k, color=colours[part])
-        ax.text(k + 0.46, row, part.split("_")[0], ha="center", va="center", fontsize=8, color="w")
+        ax.text(k + 0.46, row, part.split("_")[0], ha="center", va="center", fontsize=8)
 ax.set(yticks=[0, 1], yticklabels=runs, xlabel="moves onto the GPU, in order", ylim=(1.5, -0.5))
 plt.show()
 
@@ -711,9 +711,9 @@ right.set(xlabel="sentences in a batch", ylabel="milliseconds per sentence", tit
 plt.show()
 
 # %% [markdown]
-# Left: the same work never takes the same time, so take a median, and compare things *in turn*, as a ratio. Right: on a
-# GPU the curve falls until the batch fills the machine. A CPU is full with one sentence, and gains only what the
-# sentences share.
+# Left: the same work never takes the same time, so take a median, and compare things *in turn*, as a ratio. Right: a pass
+# is many small operations, and starting each costs time whatever its size; a batch shares that cost. On a GPU the curve
+# falls until the batch fills the machine.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
