@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick lint format notebooks lab evaluate bench bench-time bench-explorers tune measure ablation pictures train-toy data wheel clean
+.PHONY: help install chromium demo test test-quick lint format notebooks lesson-table lab evaluate bench bench-time bench-explorers tune measure ablation pictures train-toy data wheel clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -48,6 +48,9 @@ format: install ## ruff's formatter and safe fixes
 
 notebooks: install ## build all lessons and their exercises from notebooks/*.py (one: make notebooks ONLY=03)
 	$(BIN)/python notebooks/build_notebooks.py $(ONLY)
+
+lesson-table: install ## run all lessons; cells, words, figures, exercises and seconds of each
+	$(BIN)/python notebooks/lesson_table.py $(ONLY)
 
 lab: install ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/README.md

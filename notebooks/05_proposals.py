@@ -207,7 +207,7 @@ right.hist(blob.flatten().numpy(), 40, color=lesson.SKY)
 for score, name, style in ((s_g, "S_G", "--"), (otsu, "Otsu", "-")):
     right.axvline(levels[score.argmax()], color="k", linestyle=style, label=name)
 right.set(xlabel="value of c", ylabel="pixels", title="where the map is cut")
-_ = right.legend(loc="upper center")
+_ = right.legend(loc="center")
 # %% [markdown]
 # $S_G$ climbs to the right end and stays there. Otsu's curve peaks in the middle, near the peak of the true IoU. In the
 # histogram its cut (solid) parts the many dim pixels from the bright ones; that of $S_G$ (dashed) leaves nearly

@@ -361,7 +361,7 @@ for (i, k), value in np.ndenumerate(table.numpy()):
     colour = "w" if abs(value) > 0.6 * limit else "k"
     ax.text(k, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
 ax.set_title(f'S_D of the crops for "{relation}"')
-_ = figure.colorbar(shown, ax=ax)
+_ = figure.colorbar(shown, ax=ax, label="S_D")
 
 # %% [markdown]
 # Compare the rows. The sentence may give the penguin a share; the noun gives it less, but does not tell one dog from

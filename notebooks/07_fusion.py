@@ -157,7 +157,9 @@ for name, weight, score in (("S_G", alpha, g), ("S_D", 1 - alpha, d)):
 alphas = np.linspace(0, 0.3, 61)
 figure, ax = plt.subplots(figsize=(5.5, 2.8))
 for k in range(3):
-    ax.plot(alphas, (1 - alphas) * float(d[k]) + alphas * float(g[k]), label=f"proposal {'ABC'[k]}", ls="-:--"[k])
+    ax.plot(
+        alphas, (1 - alphas) * float(d[k]) + alphas * float(g[k]), label=f"proposal {'ABC'[k]}", ls=("-", ":", "--")[k]
+    )
 ax.axvline(0.1, color="k", linewidth=0.8)
 ax.annotate("paper", (0.1, 0.32), (0.105, 0.32), fontsize=8)
 ax.set(xlabel="α", ylabel="S", xlim=(0, 0.3))

@@ -203,10 +203,15 @@ def save(nb: Any, path: Path) -> None:
     write_text(path, nbformat.writes(nb) + "\n")
 
 
-def main(wanted: list[str]) -> None:
-    """Build the lessons whose names begin with one of ``wanted``, or all of them, and the syllabus."""
+def set_environment() -> None:
+    """What the kernels are to find: this copy of the package, and one thread."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same sums in the same order on every machine
+
+
+def main(wanted: list[str]) -> None:
+    """Build the lessons whose names begin with one of ``wanted``, or all of them, and the syllabus."""
+    set_environment()
     chosen = [x for x in lessons() if not wanted or x.name.startswith(tuple(wanted))]
     if not chosen:
         raise SystemExit(

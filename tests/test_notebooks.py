@@ -1,5 +1,6 @@
 """The lessons: they run, their builds are in step with their sources, and their checks catch wrong answers."""
 
+import ast
 import importlib
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import build_notebooks as build
+import lesson_table
 import matplotlib as mpl
 import nbformat
 import pytest
@@ -110,7 +112,7 @@ def prose(path):
     return "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
 
 
-PAGES = [*build.HERE.glob("**/*.ipynb"), *build.HERE.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+PAGES = [ROOT / "README.md", *build.HERE.glob("**/*.ipynb"), *build.HERE.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -148,6 +150,32 @@ def test_glossary_names_exist():
             if not hasattr(thing, name) and name not in getattr(thing, "__dataclass_fields__", {}):
                 importlib.import_module(f"{thing.__name__}.{name}")
             thing = getattr(thing, name, None)
+
+
+# numbers
+
+
+def test_memory_in_lesson_9_is_what_the_benchmark_counted():
+    """Typed there, for an installed package has no benchmarks/."""
+    source = (build.HERE / "09_on_a_gpu.py").read_text(encoding="utf-8")
+    typed = ast.literal_eval(re.search(r"^ACTIVATIONS = (\{.*?\})$", source, re.M | re.S)[1])
+    readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in readme.splitlines() if line.startswith("|")]
+    counted: dict = {}
+    for name, _, *cells in (row for row in rows if len(row) == 4):
+        numbers = tuple(int(re.match(r"\d+", c)[0]) if c[:1].isdigit() else 0 for c in cells)
+        counted.setdefault(re.split(r"[,']", name)[0], numbers)
+    assert typed == {name: counted[name] for name in typed}
+
+
+def test_lesson_table_counts_what_a_lesson_has():
+    nb = built(LESSONS[0])
+    cells, words, figures, exercises, checked = lesson_table.counts(nb)
+    text = (build.HERE / f"{LESSONS[0].name}.ipynb").read_text(encoding="utf-8")
+    assert cells == len(code(LESSONS[0]))
+    assert words == len(re.findall(r"\S+", prose(build.HERE / f"{LESSONS[0].name}.ipynb")))
+    assert figures == text.count('"image/png"') > 0
+    assert (exercises, checked) == tuple(text.count(f'"{tag}"') for tag in ("exercise", build.CHECKED))
 
 
 # exercises

@@ -97,6 +97,17 @@ def text_encoder(clip: open_clip.CLIP, tokenizer: CLIPTokenizer) -> CLIPTextMode
     return model
 
 
+def contrastive_loss(logits: torch.Tensor, texts: list[str]) -> torch.Tensor:
+    """CLIP's loss: each image finds its caption and each caption its image, by cross-entropy over the batch (B, B).
+
+    Captions that are equal to the letter are not wrong answers to each other: they share the target.
+    """
+    same = torch.tensor([[s == t for t in texts] for s in texts])
+    target = same / same.sum(1, keepdim=True)
+    cross = torch.nn.functional.cross_entropy
+    return (cross(logits, target) + cross(logits.T, target)) / 2
+
+
 def fill(closeup: np.ndarray) -> np.ndarray:
     """A close-up (H, W, 3) uint8; where it is on black, the thing fills the picture, as in a crop of a proposal."""
     seen = closeup.max(-1) > 16
@@ -161,11 +172,7 @@ def train_clip(
         ]
         image, text, scale = clip(images, tokens(tokenizer, texts))
         logits = scale * image @ text.T
-        # Captions that are equal to the letter are not wrong answers to each other.
-        same = torch.tensor([[s == t for t in texts] for s in texts])
-        target = same / same.sum(1, keepdim=True)
-        cross = torch.nn.functional.cross_entropy
-        value = (cross(logits, target) + cross(logits.T, target)) / 2
+        value = contrastive_loss(logits, texts)
         return value, {"top1": (logits.argmax(1) == torch.arange(BATCH)).float().mean().item()}
 
     def report(model: torch.nn.Module) -> dict[str, float]:

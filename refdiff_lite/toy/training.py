@@ -75,6 +75,7 @@ def train(
     lr: float,
     stop_at: int | None = None,
     every: int = 100,
+    warmup: int = 100,
     ema: float = 0.999,
     weight_decay: float = 0.01,
     seed: int = 0,
@@ -109,7 +110,7 @@ def train(
     bar = tqdm(range(start, end), out.name, initial=start, total=end, mininterval=10)
     for step in bar:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, lr)
+            group["lr"] = learning_rate(step, steps, lr, warmup)
         value, extra = loss(
             torch.Generator().manual_seed(seed * 1_000_003 + step), np.random.default_rng([seed, step, 7])
         )
