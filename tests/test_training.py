@@ -7,7 +7,7 @@ import torch
 
 from refdiff_lite.toy import training
 from refdiff_lite.toy.scenes import make_scene
-from refdiff_lite.toy.train_clip import train_clip
+from refdiff_lite.toy.train_clip import fill, train_clip
 from refdiff_lite.toy.train_unet import encode_all, train_unet
 from refdiff_lite.toy.train_vae import make_vae, psnr, train_vae
 from refdiff_lite.toy.training import learning_rate, load_scenes, to_tensor, train
@@ -212,6 +212,21 @@ def test_localisation_counts_the_nouns_whose_map_finds_them(monkeypatch, vae, un
     monkeypatch.setattr(module, "word_map", word_map)
     assert module.localisation(vae, unet, text_encoder(clip, tokenizer), tokenizer, [scene]) == share
     assert next(masks, None) is None
+
+
+def test_a_closeup_on_black_fills_its_picture_and_others_stay():
+    black = np.zeros((32, 32, 3), np.uint8)
+    assert fill(black) is black
+    black[4:12, 20:24] = 200, 0, 0  # 8 high, 4 wide
+    filled = fill(black)
+    assert filled.shape == black.shape
+    assert (filled[..., 0] > 150).all()
+    for image in (make_scene("closeup", i, 64).image for i in range(8)):
+        filled = fill(image)
+        on_black = (image.max(-1) <= 16).mean() > 0.02
+        assert (filled is image) != on_black
+        assert filled[[0, -1]].max((1, 2)).min() > 16  # it reaches all four edges
+        assert filled[:, [0, -1]].max((0, 2)).min() > 16
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What the toy networks can do, to look at: ``python -m refdiff_lite.toy.pictures`` (``make pictures``).
 
-Training curves, samples with their prompts, the map of every noun of a busy scene, and inversion there and back.
+Training curves, samples with their prompts, the map of every noun of a busy scene, how these maps emerge over training,
+and inversion there and back.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 import typer
 from matplotlib.figure import Figure
+from safetensors.torch import load_file
 
 from ..backbones import load
 from ..images import check_folder, write_whole
@@ -86,6 +88,24 @@ def words(model: RefDiff, number: int) -> Figure:
     return figure
 
 
+def emergence(snapshots: list[Path], number: int) -> Figure:
+    """A val scene's nouns and their maps after 250, 500, 1000, … steps of training, and as they are bundled."""
+    scene, nets = make_scene("val", number), load("toy")
+    nouns = [t.category for t in scene.things]
+    shape = (len(nouns), len(snapshots) + 1)
+    figure, axes = plt.subplots(*shape, figsize=(2.0 * shape[1], 2.25 * shape[0]), layout="constrained", squeeze=False)
+    for column, shot in enumerate((None, *reversed(snapshots))):  # the bundled ones first: they are loaded
+        if shot:
+            weights = load_file(shot)
+            for name, part in (("unet", nets.sd.unet), ("text", nets.sd.text_encoder)):
+                part.load_state_dict({k.split(".", 1)[1]: w for k, w in weights.items() if k.startswith(name)})
+        asked = RefDiff(nets).set_image(scene.image)
+        for noun, ax in zip(nouns, axes[:, shape[1] - 1 - column], strict=True):
+            when = f"{int(shot.stem):,} steps" if shot else "bundled"
+            show_map(asked.segment(noun, "g").word_map, scene.image, ax, f'"{noun}", {when}')
+    return figure
+
+
 def inversion(model: RefDiff, number: int) -> Figure:
     """A val scene, its noise by inversion, and what comes back: few steps, fixed-point, many steps."""
     nets, scene = model.backbones, make_scene("val", number)
@@ -106,8 +126,11 @@ def inversion(model: RefDiff, number: int) -> Figure:
     return figure
 
 
-def main(out: Annotated[Path | None, typer.Option(help="Default: beside the networks.")] = None) -> None:
-    """Make all pictures."""
+def main(
+    out: Annotated[Path | None, typer.Option(help="Default: beside the networks.")] = None,
+    work: Annotated[Path, typer.Option(help="Where training left its snapshots.")] = Path("build/toy"),
+) -> None:
+    """Make all pictures; the one of maps over training only where there are snapshots."""
     folder = data_dir() / "models" / "toy"
     out = out or folder
     check_folder(out)
@@ -117,6 +140,8 @@ def main(out: Annotated[Path | None, typer.Option(help="Default: beside the netw
         "curves": lambda: curves(folder), "prompts": lambda: samples(model),
         "words": lambda: words(model, busy), "inversion": lambda: inversion(model, busy),
     }  # fmt: skip
+    if snapshots := sorted((work / "unet" / "snapshots").glob("*.safetensors"), key=lambda path: int(path.stem)):
+        pictures["emergence"] = lambda: emergence(snapshots, busy)
     for name, make in pictures.items():
         figure = make()
         write_whole(out / f"{name}.png", partial(figure.savefig, dpi=80))
