@@ -145,6 +145,9 @@ def test_sd15_loads_from_its_files(sd15_shape, clip, clip_tokenizer, clip_dir, t
         assert {p.dtype for p in part.parameters()} == {dtype}
         assert not part.training
     assert ddim_timesteps(nets.scheduler, 20)[:3] == [1, 51, 101]
+    other = backbones.load("sd15", clip="laion")
+    assert asked[-1][0] == "ViT-B-16"
+    assert other.sam_id == "sam-base"
     with pytest.raises(ValueError, match="choose openai or laion"):
         backbones.load("sd15", clip="ViT-L-14")
     with pytest.raises(ValueError, match='are for "sd15"'):
