@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick lint format notebooks lesson-table lab evaluate bench bench-time bench-explorers tune measure ablation pictures train-toy data wheel clean
+.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-explorers tune measure ablation pictures train-toy data wheel clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -33,6 +33,19 @@ test: install chromium lint ## lint, type-check, all tests
 
 test-quick: install ## the tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+
+# Colab runs Python 3.13; where this machine has none, the same packages in another Python.
+COLAB := .venv-colab
+COLAB_PYTHON ?= $(shell python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || echo $(PYTHON))
+MARKED ?= not slow
+$(COLAB)/installed: pyproject.toml tests/colab.txt
+	@echo "setting up $(COLAB) with Colab's versions: some minutes, about 7 GB"
+	test -x $(COLAB)/bin/python || $(COLAB_PYTHON) -m venv $(COLAB)
+	$(COLAB)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c tests/colab.txt
+	touch $@
+
+test-colab: $(COLAB)/installed ## the quick tests with Colab's versions, in .venv-colab (all: MARKED=)
+	OMP_NUM_THREADS=1 $(COLAB)/bin/python -m pytest $(if $(MARKED),-m "$(MARKED)") --ignore=tests/browser
 
 bench-explorers: install chromium ## hover, slider and opening times of the explorers; benchmarks/bench_explorers.json
 	$(BIN)/python benchmarks/bench_explorers.py
@@ -64,7 +77,7 @@ bench: install ## compute and memory at real size, counted without running: benc
 	$(BIN)/python benchmarks/bench_compute.py
 	$(BIN)/python benchmarks/bench_memory.py
 
-bench-time: install ## seconds on this machine, and a dry run of the whole pipeline at full size (minutes, 8 GB)
+bench-time: install ## CPU seconds on this machine, and a dry run of the whole pipeline at full size (10 minutes, 10 GB)
 	$(BIN)/python benchmarks/bench_time.py
 	$(BIN)/python benchmarks/full_size.py
 

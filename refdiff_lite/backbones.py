@@ -17,7 +17,7 @@ from open_clip.transformer import VisionTransformer
 
 from . import hub
 from .compat import ddim, fast_tokenizer, load_pipeline, load_sam
-from .config import RefDiffConfig
+from .config import CLIPS, SAMS, RefDiffConfig
 from .paths import data_dir
 
 
@@ -180,9 +180,19 @@ def default_config(preset: str) -> RefDiffConfig:
     return RefDiffConfig.toy() if preset == "toy" else RefDiffConfig.paper()
 
 
-def check_preset(name: str) -> Preset:
+def check_preset(name: str, clip: str | None = None, sam: str | None = None, low_memory: bool = False) -> Preset:
+    """The preset, if it is one and offers these choices of :func:`load`; checked before anything is loaded.
+
+    Raises:
+        ValueError: no such preset or choice.
+    """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    if PRESETS[name].sam is None:
+        if clip or sam or low_memory:
+            raise ValueError(f'the networks of "{name}" are fixed and small; clip, sam and low memory are for "sd15"')
+    elif clip not in (None, *CLIPS) or sam not in (None, *SAMS):
+        raise ValueError(f"clip={clip!r}, sam={sam!r}: choose {' or '.join(CLIPS)}, and {' or '.join(SAMS)}")
     return PRESETS[name]
 
 
@@ -209,23 +219,19 @@ def load(name: str = "toy", *, clip: str | None = None, sam: str | None = None, 
     """Load the networks of a preset.
 
     Args:
-        clip: for sd15, "openai" (the paper's) or "laion". sam: "sam-base" or "sam-huge" (the paper's).
+        clip: for sd15, "openai" (the paper's) or "laion". sam: "base" or "huge" (the paper's).
         low_memory: one network at a time on the GPU, the others wait in the computer's memory.
 
     Raises:
         ValueError: no such preset or choice.
         OSError: its weights are not on this machine and cannot be fetched.
     """
-    preset = check_preset(name)
+    preset = check_preset(name, clip, sam, low_memory)
     device, dtype = device_and_dtype()
-    if preset.clip not in hub.WEIGHTS:
-        if clip or sam:
-            raise ValueError(f'preset "{name}" has no choice of CLIP or SAM; "sd15" has')
+    if preset.sam is None:
         pipe, parts = _bundled(preset, dtype)
     else:
-        clip, sam = clip or preset.clip, sam or preset.sam
-        if clip not in CLIP_MODELS or sam not in ("sam-base", "sam-huge"):
-            raise ValueError(f"clip={clip!r}, sam={sam!r}: choose openai or laion, and sam-base or sam-huge")
+        clip = clip or preset.clip
         hub.check([preset.sd, clip])
         pipe = load_pipeline(str(hub.fetch(preset.sd)), dtype, True, variant="fp16")
         weights = hub.fetch(clip) / "open_clip_model.safetensors"
@@ -240,7 +246,7 @@ def load(name: str = "toy", *, clip: str | None = None, sam: str | None = None, 
         preset.side,
         layers=preset.layers,
         self_layers=preset.self_layers,
-        sam_id=sam,
+        sam_id=f"sam-{sam}" if sam else preset.sam,
         note=preset.note,
         name=name,
         low_memory=low_memory,

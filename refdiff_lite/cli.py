@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .config import BASELINES, PROPOSALS, VARIANTS, RefDiffConfig
+from .config import BASELINES, CLIPS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,10 +32,17 @@ MethodName = Enum("MethodName", {v: v for v in (*VARIANTS, *BASELINES)}, type=st
 ProposalName = Enum("ProposalName", {p: p for p in PROPOSALS}, type=str)  # type: ignore[misc]
 Constants = Enum("Constants", {c: c for c in ("paper", "official", "toy")}, type=str)  # type: ignore[misc]
 
+ClipName = Enum("ClipName", {c: c for c in CLIPS}, type=str)  # type: ignore[misc]
+SamName = Enum("SamName", {s: s for s in SAMS}, type=str)  # type: ignore[misc]
+SamOrNone = Enum("SamOrNone", {s: s for s in (*SAMS, "none")}, type=str)  # type: ignore[misc]
+
 PresetOption = Annotated[Preset, typer.Option(help="Networks: toy (bundled, offline) or sd15 (hub, GPU).")]
 ConstantsOption = Annotated[
     Constants | None, typer.Option("--config", help="Constants; default: what suits the preset.")
 ]
+ClipOption = Annotated[ClipName | None, typer.Option(help="sd15's CLIP: openai (the paper's) or laion.")]
+SamOption = Annotated[SamName | None, typer.Option(help="sd15's SAM: base, or huge (the paper's).")]
+LowMemoryOption = Annotated[bool, typer.Option("--low-memory", help="sd15: one network at a time on the GPU.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all noise.")]
 
 
@@ -57,6 +63,19 @@ def _config(preset: str, constants: Enum | None, seed: int) -> RefDiffConfig:
     return base.replace(seed=seed)
 
 
+def _choices(
+    preset: str, proposals: str | None, clip: Enum | None, sam: Enum | None, low_memory: bool
+) -> dict[str, Any]:
+    """What :func:`backbones.load` is to choose, refused where it would do nothing."""
+    from .backbones import check_preset
+
+    chosen = {"clip": clip and clip.value, "sam": sam and sam.value, "low_memory": low_memory}
+    check_preset(preset, **chosen)
+    if sam and proposals != "sam":
+        raise ValueError("--sam chooses the network of --proposals sam: give both")
+    return chosen
+
+
 @app.command()
 def segment(
     image: Annotated[Path, typer.Argument(help="PNG, JPEG, WebP, …")],
@@ -68,6 +87,9 @@ def segment(
         Path | None, typer.Option(help="COCO instances.json with the image's true masks, for --proposals oracle.")
     ] = None,
     head: Annotated[str | None, typer.Option(help="The word to look for, if the rule picks the wrong one.")] = None,
+    clip: ClipOption = None,
+    sam: SamOption = None,
+    low_memory: LowMemoryOption = False,
     config: ConstantsOption = None,
     out: Annotated[Path, typer.Option(help="Folder for mask.png, overlay.png, panel.png, result.json.")] = Path("out"),
     seed: SeedOption = 0,
@@ -83,6 +105,7 @@ def segment(
         if (kind == "oracle") != (oracle is not None):
             raise ValueError("--proposals oracle and --oracle instances.json go together")
         settings = _config(preset.value, config, seed)
+        choices = _choices(preset.value, kind, clip, sam, low_memory)
         pixels = load_image(image)
         parsed = parse(expression, head)
         truth = _oracle_masks(oracle, image) if oracle else None
@@ -91,7 +114,7 @@ def segment(
         from .pipeline import RefDiff  # torch and diffusers: only after the quick checks
         from .viz import save_overlay
 
-        model = RefDiff.from_preset(preset.value, settings)
+        model = RefDiff.from_preset(preset.value, settings, **choices)
         result = model.set_image(pixels, oracle=truth).segment(expression, variant.value, kind, head)
         save_mask(result.mask, out / "mask.png")
         save_overlay(pixels, result.mask, out / "overlay.png")
@@ -179,6 +202,9 @@ def evaluate(
     ] = None,
     proposals: Annotated[ProposalName, typer.Option(help="For all but g.")] = ProposalName("oracle"),
     preset: PresetOption = Preset("toy"),
+    clip: ClipOption = None,
+    sam: SamOption = None,
+    low_memory: LowMemoryOption = False,
     config: ConstantsOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for results, summary, tables, report.")] = Path("out/evaluate"),
@@ -194,6 +220,7 @@ def evaluate(
     with one_line_errors():
         from .images import check_folder
 
+        choices = _choices(preset.value, proposals.value, clip, sam, low_memory)
         check_folder(out)
         samples, about = _samples(data, split, style, data_dir, images, split_by)
         if missing := [s.image_id for s in samples if not s.found]:
@@ -216,7 +243,7 @@ def evaluate(
             settings = settings.replace(min_area=0)  # as its code has it for this data set alone
         names = [v.value for v in variant] if variant else list(VARIANTS)
         team = processes()  # before the networks are loaded: it says on which GPU
-        model = RefDiff.from_preset(preset.value, settings)
+        model = RefDiff.from_preset(preset.value, settings, **choices)
         summary = run(
             model, samples, names, proposals.value, out, about,
             limit=limit, shard=(int(found[1]), int(found[2])), retry=retry, fresh=fresh, team=team,
@@ -250,8 +277,8 @@ def _samples(
 @app.command()
 def download(
     preset: Annotated[Preset, typer.Argument(help="sd15; the toy networks are here already.")],
-    clip: Annotated[str, typer.Option(help="openai (the paper's) or laion.")] = "openai",
-    sam: Annotated[str, typer.Option(help="sam-base, sam-huge (the paper's) or none.")] = "sam-base",
+    clip: Annotated[ClipName, typer.Option(help="openai (the paper's) or laion.")] = ClipName("openai"),
+    sam: Annotated[SamOrNone, typer.Option(help="base, huge (the paper's) or none.")] = SamOrNone("base"),
 ) -> None:
     """Fetch a preset's weights from the hub: sizes first, then progress; a broken download goes on where it stopped."""
     from . import hub
@@ -259,9 +286,7 @@ def download(
     with one_line_errors():
         if preset.value != "sd15":
             raise ValueError("the toy networks are bundled, there is nothing to download; choose sd15")
-        names = ["sd15", clip, *([] if sam == "none" else [sam])]
-        if clip not in ("openai", "laion") or sam not in ("sam-base", "sam-huge", "none"):
-            raise ValueError(f"--clip {clip} --sam {sam}: choose openai or laion, and sam-base, sam-huge or none")
+        names = ["sd15", clip.value, *([] if sam.value == "none" else [f"sam-{sam.value}"])]
         for name in names:
             entry = hub.WEIGHTS[name]
             size = f"{entry.to_download / 1e9:.2f} GB to download" if entry.missing() else "here"
@@ -275,39 +300,10 @@ def download(
 @app.command()
 def doctor() -> None:
     """Say what is installed, which presets are ready, on what device, and what to do about each gap."""
-    import shutil
+    from .doctor import report
 
-    import torch
-
-    from .backbones import PRESETS, device_and_dtype
-    from .compat import versions
-    from .hub import WEIGHTS
-    from .paths import data_dir
-
-    for name, number in versions().items():
-        gap = "" if number != "missing" else f"   <- pip install {name}"
-        typer.echo(f"{name:16} {number}{gap}")
-    device, dtype = device_and_dtype()
-    typer.echo(f"{'device':16} {device.type}, {dtype}, {torch.get_num_threads()} threads")
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info()
-        typer.echo(f"{'GPU memory':16} {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
-    elif hasattr(os, "sysconf"):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-        typer.echo(f"{'memory':16} {memory:.1f} GiB")
-    typer.echo(f"{'disk free':16} {shutil.disk_usage(Path.home()).free / 2**30:.1f} GiB")
-    with one_line_errors():
-        toy = data_dir() / PRESETS["toy"].sd / "model_index.json"
-    typer.echo(
-        f"{'preset toy':16} "
-        + ("ready, offline" if toy.is_file() else "weights missing <- make train-toy, or install again")
-    )
-    lacking = [n for n in ("sd15", "openai", "sam-base") if WEIGHTS[n].missing()]
-    size = sum(WEIGHTS[n].to_download for n in lacking) / 1e9
-    ready = (
-        f"{', '.join(lacking)} missing, {size:.1f} GB <- refdiff-lite download sd15" if lacking else "ready, offline"
-    )
-    typer.echo(f"{'preset sd15':16} {ready}" + ("" if device.type == "cuda" else "; slow without a GPU"))
+    for what, how in report():
+        typer.echo(f"{what:16} {how}")
 
 
 if __name__ == "__main__":

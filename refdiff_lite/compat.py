@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,8 +16,8 @@ from transformers.utils import logging as transformers_logging
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy")
 
 
-def versions() -> dict[str, str]:
-    """Installed version of each package that results depend on; "missing" where there is none."""
+def versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Installed version of this package and of those that results depend on, or others; "missing" where there is none."""
 
     def one(name: str) -> str:
         try:
@@ -24,7 +25,7 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             return "missing"
 
-    return {name: one(name) for name in ("refdiff-lite", *PACKAGES)}
+    return {name: one(name) for name in ("refdiff-lite", *names)}
 
 
 def load_pipeline(source: str, dtype: torch.dtype, progress: bool, **kwargs: Any) -> Any:

@@ -16,6 +16,9 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PROPOSALS: tuple[ProposalKind, ...] = get_args(ProposalKind)
 BASELINES = ("random", "largest", "oracle", "cropping", "region-token", "global-local")
 """What the variants are compared with, see ``baselines.py``; "oracle" picks the proposal that fits the truth best."""
+CLIPS = ("openai", "laion")
+SAMS = ("base", "huge")
+"""Networks that the preset sd15 may take; the paper's are "openai" and "huge"."""
 
 
 @dataclass(frozen=True)

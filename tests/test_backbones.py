@@ -1,5 +1,8 @@
 """Presets of networks: one table, clear refusals."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -17,6 +20,14 @@ def test_the_toy_is_an_ordinary_pipeline_and_an_open_clip_model():
     assert (nets.factor, nets.multiple) == (8, 16)
     image = nets.sd("a cat", num_inference_steps=2, height=128, width=128, generator=torch.Generator().manual_seed(0))
     assert image.images[0].size == (128, 128)
+
+
+def test_one_module_chooses_device_and_dtype():
+    """All others take them from the networks and tensors that they are given. (The toy's training writes half files.)"""
+    choice = re.compile(r"torch\.device\(|torch\.b?float\d|\.(cuda|half|bfloat16|double)\(|(device=|\.to\()[\"']")
+    library = Path(backbones.__file__).parent
+    files = [p for p in library.rglob("*.py") if p.parent.name != "toy"]
+    assert [p.name for p in files if choice.search(p.read_text(encoding="utf-8"))] == ["backbones.py"]
 
 
 def test_unknown_preset_is_named():

@@ -41,3 +41,26 @@ def test_sd15_fits_a_gpu_of_16_gb_and_low_memory_one_of_6(benchmarks, side):
         context = 10**9  # a GPU's own, and what the allocator wastes
         assert low < whole < 16e9 - context
         assert low < 6e9 - context
+
+
+def test_every_part_of_the_timing_prints_its_ratio(benchmarks, sd15_shape, clip, monkeypatch, capsys):
+    from diffusers import UNet2DConditionModel
+
+    bench_time = __import__("bench_time")
+    unet = UNet2DConditionModel(
+        block_out_channels=(8, 8, 16, 16), cross_attention_dim=768, attention_head_dim=2, norm_num_groups=4
+    )
+    for name, net in (("unet", unet.eval()), ("vae", sd15_shape.vae), ("clip", clip)):
+        monkeypatch.setattr(bench_time, f"make_{name}", lambda device, net=net: net)
+    monkeypatch.setattr(sys, "argv", ["bench_time.py", "--side", "64", "--rounds", "1"])
+    bench_time.main()
+    said = capsys.readouterr().out
+    assert said.count("\n|") == 1 + 3 + 1 + 2 + 1
+    assert "nan" not in said
+
+
+def test_a_part_that_is_not_there_is_named(benchmarks, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench_time.py", "unet"])
+    with pytest.raises(SystemExit):
+        __import__("bench_time").main()
+    assert "no part unet: choose of capture, score" in capsys.readouterr().err

@@ -4,12 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage import data as photos
 from test_refer import as_pickle, write_images
 from typer.testing import CliRunner
 
+from refdiff_lite import hub
 from refdiff_lite.cli import app
+from refdiff_lite.doctor import report
 from refdiff_lite.paths import data_dir
 
 IMAGE = data_dir() / "toyref" / "test" / "images" / "030000.jpg"
@@ -54,6 +57,10 @@ def test_odd_expressions_work(tmp_path, expression):
         ([str(IMAGE), "cat", "--variant", "g", "--proposals", "oracle"], "no proposal network"),
         ([str(IMAGE), "cat", "--proposals", "oracle"], "go together"),
         ([str(IMAGE), "cat", "--head", "dog"], "not a word of"),
+        ([str(IMAGE), "cat", "--low-memory"], 'low memory are for "sd15"'),
+        ([str(IMAGE), "cat", "--clip", "laion"], 'the networks of "toy" are fixed'),
+        ([str(IMAGE), "cat", "--sam", "huge", "--proposals", "sam"], 'the networks of "toy" are fixed'),
+        ([str(IMAGE), "cat", "--preset", "sd15", "--sam", "huge"], "--proposals sam: give both"),
         ([__file__, "cat"], "not an image"),
         ([str(IMAGE), "cat", "--out", __file__ + "/below"], "cannot write"),
     ],
@@ -66,6 +73,24 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, arguments,
     assert said in found.output
     assert found.output.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [["segment", str(IMAGE), "cat"], ["evaluate", "toyref", "--limit", "1"]])
+def test_choices_of_networks_reach_the_loader(tmp_path, monkeypatch, command):
+    asked = []
+
+    def load(name, **choices):
+        asked.append((name, choices))
+        raise OSError("enough")
+
+    monkeypatch.setattr("refdiff_lite.pipeline.load", load)
+    command += ["--preset", "sd15", "--proposals", "sam", "--out", str(tmp_path)]
+    assert "enough" in run.invoke(app, command).output
+    run.invoke(app, [*command, "--clip", "laion", "--sam", "huge", "--low-memory"])
+    assert asked == [
+        ("sd15", dict(clip=None, sam=None, low_memory=False)),
+        ("sd15", dict(clip="laion", sam="huge", low_memory=True)),
+    ]
 
 
 def test_evaluate_writes_a_line_per_expression_and_a_summary(tmp_path):
@@ -117,6 +142,7 @@ def test_evaluate_refcoco_from_its_files(tmp_path):
         (["toyref", "--split", "train"], "choose one of val"),
         (["toyref", "--style", "odd"], "choose one of noun"),
         (["toyref", "--shard", "2"], "write i/n"),
+        (["toyref", "--low-memory"], 'low memory are for "sd15"'),
     ],
 )
 def test_evaluate_refuses_what_it_does_not_know(tmp_path, monkeypatch, arguments, said):
@@ -129,8 +155,32 @@ def test_evaluate_refuses_what_it_does_not_know(tmp_path, monkeypatch, arguments
 def test_doctor_names_versions_presets_and_device():
     found = run.invoke(app, ["doctor"])
     assert found.exit_code == 0
-    for word in ("torch", "diffusers", "device", "preset toy", "ready, offline", "preset sd15"):
-        assert word in found.output
+    for word in ("python", "torch", "diffusers", "ipywidgets", "device", "disk"):
+        assert f"\n{word} " in f"\n{found.output}"
+    assert "preset toy       ready, offline" in found.output
+
+
+def test_doctor_says_what_to_do_about_each_gap(monkeypatch, tmp_path):
+    gib = 2**30
+    monkeypatch.setattr("refdiff_lite.doctor.versions", lambda names: {"anywidget": "missing"})
+    monkeypatch.setattr("refdiff_lite.doctor.device_and_dtype", lambda: (torch.device("cuda"), torch.float16))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (5 * gib, 16 * gib))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "T4")
+    monkeypatch.setattr("refdiff_lite.doctor.data_dir", lambda: tmp_path)
+    monkeypatch.setattr(hub.Weights, "missing", lambda self: list(self.files))
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    said = dict(report())
+    assert said["anywidget"] == "missing <- pip install anywidget"
+    assert said["device"].startswith("cuda, float16")
+    assert said["GPU memory"] == "5.0 of 16.0 GiB free"
+    assert said["preset toy"] == "weights are missing <- install again, or make train-toy"
+    assert said["preset sd15"] == (
+        "weights of Stable Diffusion, CLIP, SAM are missing, 3.1 GB <- unset HF_HUB_OFFLINE, then refdiff-lite "
+        "download sd15; GPU memory is short <- --low-memory"
+    )
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (15 * gib, 16 * gib))
+    monkeypatch.setattr(hub.Weights, "missing", lambda self: [])
+    assert dict(report())["preset sd15"] == "ready, offline; fits T4"
 
 
 @pytest.mark.slow

@@ -135,7 +135,7 @@ def test_sd15_loads_from_its_files(sd15_shape, clip, clip_tokenizer, clip_dir, t
     asked = []
     parts = (copy.deepcopy(clip), clip_tokenizer, preprocess)
     monkeypatch.setattr(backbones, "_open_clip", lambda *a: asked.append(a) or parts)
-    nets = backbones.load("sd15", sam="sam-huge")
+    nets = backbones.load("sd15", sam="huge")
     assert fetched == [["sd15", "openai"], "sd15", "openai"]
     assert asked == [("ViT-B-16-quickgelu", str(tmp_path / "open_clip_model.safetensors"))]
     assert (nets.name, nets.side, nets.sam_id) == ("sd15", 512, "sam-huge")
@@ -145,10 +145,13 @@ def test_sd15_loads_from_its_files(sd15_shape, clip, clip_tokenizer, clip_dir, t
         assert {p.dtype for p in part.parameters()} == {dtype}
         assert not part.training
     assert ddim_timesteps(nets.scheduler, 20)[:3] == [1, 51, 101]
+    other = backbones.load("sd15", clip="laion")
+    assert asked[-1][0] == "ViT-B-16"
+    assert other.sam_id == "sam-base"
     with pytest.raises(ValueError, match="choose openai or laion"):
         backbones.load("sd15", clip="ViT-L-14")
-    with pytest.raises(ValueError, match='"sd15" has'):
-        backbones.load("toy", sam="sam-base")
+    with pytest.raises(ValueError, match='are for "sd15"'):
+        backbones.load("toy", sam="base")
 
 
 def pretend(nets, **changes):

@@ -253,7 +253,7 @@ def test_all_have_a_still_a_name_and_a_page(playground, tmp_path):
 
 
 def test_fifty_of_them_leave_nothing_behind():
-    before = set(ipywidgets.widgets.widget._instances)
+    before = set(ipywidgets.Widget.widgets)
     seen = []
     for n in range(50):
         explorer = Gallery(items()) if n % 2 else InversionExplorer(journeys(), [1, 401, 801])
@@ -262,4 +262,4 @@ def test_fifty_of_them_leave_nothing_behind():
         del explorer
     gc.collect()
     assert [s() for s in seen] == [None] * 50
-    assert set(ipywidgets.widgets.widget._instances) == before
+    assert set(ipywidgets.Widget.widgets) == before

@@ -154,7 +154,7 @@ def test_repr_and_still(recorded):
 
 
 def test_fifty_explorers_leave_nothing_behind(recorded):
-    before = set(ipywidgets.widgets.widget._instances)
+    before = set(ipywidgets.Widget.widgets)
     seen = []
     for _ in range(50):
         explorer = AttentionExplorer(recorded())
@@ -163,7 +163,7 @@ def test_fifty_explorers_leave_nothing_behind(recorded):
         del explorer
     gc.collect()
     assert [s() for s in seen] == [None] * 50
-    assert set(ipywidgets.widgets.widget._instances) == before
+    assert set(ipywidgets.Widget.widgets) == before
 
 
 def test_from_scene_records_what_the_method_reads(scene):
