@@ -64,13 +64,12 @@ def gallery():
                 image,
                 mask,
                 mask.T,
-                rng.random((16, 16)),
                 f"thing {i}",
                 "thing",
                 "noun" if i % 2 else "toyref",
                 i / 8,
                 c,
-                (0.5, 0.2),
+                *((rng.random((16, 16)), (0.5, 0.2)) if i else ()),
             )
             for i, c in enumerate(CAUSES)
         ]
@@ -217,16 +216,26 @@ def test_gallery_filters_opens_and_comes_back(open_page, gallery):
     cards = page.locator(".rdl-card")
     assert [int(c.get_attribute("data-i")) for c in cards.all()] == gallery.shown()
     page.get_by_role("radio", name="Best").check(force=True)
-    expect(cards.first).to_have_attribute("data-i", "4")
+    expect(cards.first).to_have_attribute("data-i", "5")
     page.get_by_label("Style").select_option("noun")
-    expect(cards).to_have_count(2)
+    expect(cards).to_have_count(3)
     cards.first.focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="thing 3")).to_be_visible()
+    expect(page.get_by_role("heading", name="thing 5")).to_be_visible()
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_role("heading", name="thing 1")).to_be_visible()
+    expect(page.get_by_role("heading", name="thing 3")).to_be_visible()
     page.keyboard.press("Escape")
     expect(cards.nth(1)).to_be_focused()
+
+
+@pytest.mark.parametrize(("number", "panes"), [(1, 4), (0, 3)], ids=["with map and scores", "as a run keeps it"])
+def test_gallerys_panel_shows_what_is_known(open_page, gallery, number, panes):
+    gallery.opened = number
+    page = open_page(gallery)
+    expect(page.locator(".rdl-panel .rdl-pane")).to_have_count(panes)
+    expect(page.locator(".rdl-scores li")).to_have_count(2 if panes == 4 else 0)
+    expect(page.get_by_text("S of the best")).to_have_count(1 if panes == 4 else 0)
+    expect(page.get_by_text("no rival")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
