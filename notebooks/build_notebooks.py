@@ -170,13 +170,21 @@ def execute(nb: Any) -> None:
     for cell in nb.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]  # progress bars
+            cell.outputs = [o for o in cell.outputs if not progress_bar(o)]
             for output in cell.outputs:
                 if "data" in output:
                     output.metadata = {}
                     output.data.pop("application/vnd.jupyter.widget-view+json", None)
                     if "image/png" in output.data:
                         output.data["image/png"] = small_png(output.data["image/png"])
+
+
+def progress_bar(output: Any) -> bool:
+    """A bar in text, or as a widget, which has no still picture as the explorers have."""
+    data = output.get("data", {})
+    return output.get("name") == "stderr" or (
+        "application/vnd.jupyter.widget-view+json" in data and "image/png" not in data
+    )
 
 
 def small_png(encoded: str) -> str:

@@ -45,7 +45,7 @@ scene = model.set_image(sample.path, oracle=sample.masks)
 # words to compare them. At first you see the mean of the layers that the method reads.
 #
 # **Try it**: pin the head word and an adjective. Which of the two finds the thing? Then look at the `start` token, which
-# has no meaning at all and takes most of the attention.
+# means nothing: where does it look, and why would a pixel listen to it?
 
 # %%
 sentence = max((r.text for r in sample.records), key=len)
@@ -57,7 +57,7 @@ display(attention)
 
 # %% tags=["nbval-check-output"]
 print(attention)
-print(len(attention.maps()), "words have maps of one size")
+print("maps shown:", attention.maps().shape)
 
 # %% [markdown]
 # ## 2 · Which mask does a sentence mean?

@@ -13,7 +13,7 @@ import traitlets
 from einops import rearrange
 from matplotlib.figure import Figure
 
-from ..attention import record_attention, resize
+from ..attention import min_max, record_attention, resize
 from ..expression import find_words, parse, token_positions
 from ..latents import add_noise
 from ..pipeline import Scene
@@ -282,20 +282,25 @@ class AttentionExplorer(Explorer):
         return (low + arrays[self.slice.key] / np.float32(255) * (high - low)).astype(np.float32)
 
     def figure(self) -> Figure:
-        maps = self.maps()
-        names = list(self.attention.words)
-        columns = min(len(names) + 1, 5)
-        rows = -(-(len(names) + 1) // columns)
+        image, size = self.attention.image, self.attention.image.shape[:2]
+        pictures = [(m, w) for m, w in zip(self.maps(), self.attention.words, strict=True)]
+        if self.values == VALUES[0]:
+            pictures = [(m, f"{w}  {100 * m.min():.1f}–{100 * m.max():.1f} %") for m, w in pictures]
+        if self.pixel and self.attention.self_maps:
+            looks = self.attention.self_maps[min(self.step, len(self.attention.self_maps) - 1)]
+            y, x = (int(share * n) for share, n in zip(self.pixel, looks.shape, strict=False))
+            pictures.append((looks[y, x], "where this pixel looks"))
+        columns = min(len(pictures) + 1, 5)
+        rows = -(-(len(pictures) + 1) // columns)
         figure = Figure(figsize=(2.1 * columns, 2.35 * rows), dpi=90, layout="constrained")
-        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(len(names) + 1)]
-        show_image(self.attention.image, axes[0], "image")
-        for ax, name, word in zip(axes[1:], names, maps, strict=True):
-            low, high = float(word.min()), float(word.max())
-            size = tuple(np.array(self.attention.image.shape[:2]))
-            stretched = (word - low) / max(high - low, 1e-12)
-            fine = torch.nn.functional.interpolate(torch.from_numpy(stretched)[None, None], size, mode="bilinear")
-            title = f"{name}  {100 * low:.1f}–{100 * high:.1f} %" if self.values == VALUES[0] else name
-            show_map(fine[0, 0].numpy(), self.attention.image, ax, title)
+        show_image(image, figure.add_subplot(rows, columns, 1), "image")
+        for i, (m, title) in enumerate(pictures):
+            ax = figure.add_subplot(rows, columns, i + 2)
+            fine = min_max(resize(torch.from_numpy(np.ascontiguousarray(m)), size))
+            show_map(fine.numpy(), image, ax, title)
+        for ax in figure.axes:
+            if self.pixel:
+                ax.plot(self.pixel[1] * size[1], self.pixel[0] * size[0], "+", color="white", markersize=10, mew=2)
         return figure
 
     def __repr__(self) -> str:
