@@ -304,6 +304,11 @@ def test_gallery_says_what_is_wrong_with_a_run(run, scene, sample, tmp_path):
         Gallery.from_run(copy)
 
 
+def test_what_a_person_typed_is_no_formula():
+    typed = [replace(item, text=r"the $\frac$ cat", style="$^") for item in items()]
+    assert Gallery(typed).still().startswith(b"\x89PNG")
+
+
 # ---- all of them
 
 
@@ -317,11 +322,17 @@ def test_all_have_a_still_a_name_and_a_page(playground, tmp_path):
         assert "export default" not in page
 
 
-def test_fifty_of_them_leave_nothing_behind(open_widgets):
+@pytest.mark.parametrize("kind", ["gallery", "inversion", "playground"])
+def test_fifty_of_them_leave_nothing_behind(open_widgets, scene, kind):
+    make = {
+        "gallery": lambda: Gallery(items()),
+        "inversion": lambda: InversionExplorer(journeys(), [1, 401, 801]),
+        "playground": lambda: SegmentationPlayground(scene, "the red car", kinds=["oracle"]),
+    }[kind]
     before = open_widgets()
     seen = []
-    for n in range(50):
-        explorer = Gallery(items()) if n % 2 else InversionExplorer(journeys(), [1, 401, 801])
+    for _ in range(50):
+        explorer = make()
         seen.append(weakref.ref(explorer))
         explorer.close()
         del explorer

@@ -105,7 +105,7 @@ def items_of(
         targets = {r.sent_id: r.target for r in sample.records} if sample else {}
         if sample and sample.found:
             masks, image = sample.masks, sample.image()  # decoded at each access
-            scene = model and model.set_image(image, oracle=masks)
+            scene = model.set_image(image, oracle=masks) if model else None
         elif sample:
             masks, image = sample.masks, np.full((*sample.size, 3), 128, np.uint8)
         for row in group:
@@ -255,7 +255,8 @@ class Gallery(Explorer):
         for place, i in enumerate(shown):
             item = self.items[i]
             ax = figure.add_subplot(-(-len(shown) // 5), 5, place + 1)
-            show_mask(item.mask, item.image, ax, f"{item.text[:30]}\nIoU {item.iou:.2f}, {item.cause}")
+            text = item.text[:30].replace("$", r"\$")  # not the beginning of a formula
+            show_mask(item.mask, item.image, ax, f"{text}\nIoU {item.iou:.2f}, {item.cause}")
         return figure
 
     def __repr__(self) -> str:

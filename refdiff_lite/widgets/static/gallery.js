@@ -94,7 +94,7 @@ function render(context) {
       const map = arrays[`${i}/map`];
       const top = Math.max(...e.scores.map(Math.abs), 1e-9);
       const bars = h("ol", { class: "rdl-scores", "aria-label": "scores S of the best proposals" }, e.scores.map((s, k) =>
-        h("li", { class: k ? "rdl-score" : "rdl-score rdl-sum" }, h("i", { style: `width:${2 + (98 * Math.max(0, s)) / top}%` }), h("small", {}, s.toFixed(3)))));
+        h("li", { class: k ? "rdl-score" : "rdl-score rdl-sum" }, h("i", { style: `width:${2 + (98 * Math.max(0, s)) / top}%` }), h("small", {}, fixed(s, 3)))));
       const step = (text, label, by) => h("button", { type: "button", class: "rdl-plain", "aria-label": label, disabled: list[at + by] === undefined, onclick: () => go(by) }, text);
       panel.replaceChildren(
         h("div", { class: "rdl-panel-head" }, h("button", { type: "button", class: "rdl-plain", onclick: close }, "← all results"),
