@@ -11,7 +11,9 @@ from playwright.sync_api import Page, sync_playwright
 
 from refdiff_lite import RefDiff
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation import evaluate
 from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
+from refdiff_lite.widgets.base import Explorer
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -23,23 +25,29 @@ def point(page: Page) -> None:
         page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.6)
 
 
-def main() -> None:
-    IMAGES.mkdir(exist_ok=True)
+def make_explorers(folder: Path) -> dict[str, Explorer]:
+    """One of each, on scenes that show something; ``folder`` takes the gallery's run."""
     data = load_toyref("test", limit=6)
     model = RefDiff.from_preset("toy")
     sample = max(data, key=lambda s: len(s.masks))
     scene = model.set_image(sample.path, oracle=sample.masks)
     record = next(r for r in sample.records if r.style == "toyref-g")
     words = len(record.text.split())
-    explorers = {
+    evaluate(model, data, ["full"], "felzenszwalb", folder, {"data": "toyref", "split": "test"})
+    return {
         "attention": AttentionExplorer.from_scene(scene, record.text, pinned=[2, words]),
         "playground": SegmentationPlayground(
             scene, record.text, sample.records[0].text, truth={record.text: sample.masks[record.target]}
         ),
         "inversion": InversionExplorer.from_scene(scene, steps=10, step=15),
-        "gallery": Gallery.from_run(model, data, proposals="felzenszwalb"),
+        "gallery": Gallery.from_run(folder, model=model),
     }
+
+
+def main() -> None:
+    IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        explorers = make_explorers(Path(folder))
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for scheme in ("light", "dark"):
             page = browser.new_page(viewport={"width": 1180, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]

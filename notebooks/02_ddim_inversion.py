@@ -30,6 +30,7 @@ from refdiff_lite.latents import add_noise, alpha_bar, ddim_step, ddim_timesteps
 from refdiff_lite.metrics import bootstrap
 from refdiff_lite.toy.measure import psnr
 from refdiff_lite.viz import show_image, show_map
+from refdiff_lite.widgets import InversionExplorer
 
 # %% [markdown]
 # A DDIM step has no randomness: the same noise always becomes the same picture. So, can one go **backwards**, and find
@@ -259,6 +260,13 @@ db = {name: likeness(x) for name, x in found.items()}
 print("30 steps beat 10:            ", db["30 steps"] > db["10 steps"])
 print("2 repeats beat none:         ", db["10 steps, 2 repeats"] > db["10 steps"])
 print("5 repeats come back to 40 dB:", db["10 steps, 5 repeats"] > 40)
+
+# %% [markdown]
+# **Try it.** In a running notebook, slide from the picture into the noise and back. At the noise: which of the three still
+# shows the picture? Choose Latents and look again. On the way back: where does DDIM's curve leave the repaired one?
+
+# %%
+InversionExplorer.from_scene(scene, caption, steps=6)
 
 # %% [markdown]
 # ## 5 · Guidance breaks it again

@@ -34,6 +34,7 @@ from refdiff_lite.latents import add_noise
 from refdiff_lite.metrics import bootstrap
 from refdiff_lite.paths import data_dir
 from refdiff_lite.viz import show_image, show_map
+from refdiff_lite.widgets import AttentionExplorer
 
 # %% [markdown]
 # A diffusion model is told what to paint by a sentence. Somewhere in the network the words must meet the pixels. They
@@ -269,6 +270,16 @@ maps = look(prompt, 101)
 grids = {tuple(m.shape[1:3]) for m in maps.maps.values()}
 print(len(maps.maps), "layers, grids", sorted(grids, reverse=True))
 print(maps.kind, maps.scores, "of", maps.calls, "call")
+
+# %% [markdown]
+# ### Look for yourself
+#
+# In a running notebook the next picture answers. Hover a word to see its map. Then hover the picture: bars under the words say
+# what that pixel listens to. Click "purple" and "dog" to pin both. What does a pixel of the apple listen to? Does the answer
+# hold in another layer, another head, at another noise?
+
+# %%
+AttentionExplorer.from_scene(scene, prompt)
 
 # %% [markdown]
 # ## 6 · From word to map

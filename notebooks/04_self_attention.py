@@ -31,6 +31,7 @@ from refdiff_lite.expression import parse
 from refdiff_lite.metrics import bootstrap, iou
 from refdiff_lite.proposals import felzenszwalb, self_attention
 from refdiff_lite.viz import show_image, show_map
+from refdiff_lite.widgets import AttentionExplorer
 
 # %% [markdown]
 # In cross-attention pixels look at words. In **self-attention** pixels look at pixels. No word takes part; and yet, to
@@ -142,6 +143,15 @@ for ax, (row, column), label in zip(axes, points, [*sample.categories, "ground"]
 # Each pixel looks most at itself and near itself. Beyond that, pixels on a thing tend to see their own thing, and the
 # ground sees ground. See also who else lights up: the other dog? Things of a like colour? Likeness, not identity, is
 # what attention knows.
+
+# %% [markdown]
+# **Try it.** In a running notebook, move the mouse over a picture of the next cell: the last one shows where that pixel looks, and
+# bars under the words what it listens to. Cross a thing's rim slowly. Does the view jump, or does it flow? Arrow keys walk
+# pixel by pixel.
+
+# %%
+row, column = points[0]
+AttentionExplorer.from_scene(scene, "the purple dog", pixel=[(row + 0.5) / h, (column + 0.5) / w])
 
 # %% [markdown]
 # ## 4 · Let the word's map flow

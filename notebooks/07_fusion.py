@@ -28,6 +28,7 @@ from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.fusion import fuse, generative_score
 from refdiff_lite.metrics import bootstrap
 from refdiff_lite.viz import show_map, show_mask
+from refdiff_lite.widgets import SegmentationPlayground
 
 # %% [markdown]
 # Two judges have seen every proposal. Diffusion says how brightly a word glows in it, CLIP how well a cut-out fits the
@@ -258,6 +259,15 @@ _ = right.set(xlabel="S_G", ylabel="S_D", title=f"α = {a:.3f}; red ring: highes
 # The lines look flat because α is small. Numbers on the image and on the points belong together. If the ringed point is
 # the upmost, CLIP alone would have chosen it; if a lower point further right wears the ring, diffusion has turned the
 # vote.
+
+# %% [markdown]
+# **Try it.** In a running notebook, turn α from 0 to 1 and watch the ranking: does the winner change where the points above say
+# it should? Hover a row to see its mask. Then click another word to make it the head, and ask what each judge thinks
+# of that.
+
+# %%
+truth = {r.text: sample.masks[r.target] for r in sample.records}
+SegmentationPlayground(scene, "the purple dog", truth=truth)
 
 # %% [markdown]
 # ## Collect once, mix often

@@ -16,6 +16,9 @@ PRESET = "toy"
 lesson.start(PRESET)
 
 # %%
+from pathlib import Path
+from tempfile import mkdtemp
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -23,9 +26,11 @@ import torch
 from refdiff_lite import RefDiff
 from refdiff_lite.checks import evaluation as checks
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation import evaluate
 from refdiff_lite.expression import parse
 from refdiff_lite.metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at
 from refdiff_lite.viz import show_image, show_mask
+from refdiff_lite.widgets import Gallery
 
 # %% [markdown]
 # "Our method reaches 37." Of what? In this field two averages go by nearly the same name, splits come in two editions,
@@ -207,6 +212,18 @@ _ = right.legend()
 # Left: IoUs crowd near 0 and near their best, with little between; a proposal is either the right thing or another.
 # Right: how the weight is shared out. The farther the blue line above the dashed one, the more a few large masks decide
 # oIoU.
+
+# %% [markdown]
+# ### Behind the mean
+#
+# `refdiff-lite evaluate` is this loop for long runs: it keeps every mask in a folder, and a gallery reads the folder. In a
+# running notebook, choose an outcome, click a picture, and walk with the arrows. A *twin* is another thing of the same
+# kind. Which failures would you forgive, and which mean hides them?
+
+# %%
+run = Path(mkdtemp())
+evaluate(model, samples[:3], ["full"], "felzenszwalb", run, {"data": "toyref", "split": "val"})
+Gallery.from_run(run)
 
 # %% [markdown]
 # ## How sure? Draw again

@@ -1,7 +1,8 @@
 """Build the lessons: ``python notebooks/build_notebooks.py [01 02 …]`` (``make notebooks`` builds all).
 
 ``NN_name.py`` (py:percent, with solutions) is the one source. From it come ``NN_name.ipynb``, executed, with stored
-outputs, and ``exercises/NN_name.ipynb``, with the solutions taken out. Building twice gives the same bytes.
+outputs, and ``exercises/NN_name.ipynb``, with the solutions taken out. Building twice gives the same bytes. The tour,
+``explorers.py``, has no exercises and no place in the row of lessons.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ class Lesson:
         return self.path.stem
 
     @property
-    def number(self) -> int:
-        return int(self.name[:2])
+    def number(self) -> int | None:
+        """Place in the course; the tour has none, and so no exercises and no neighbours."""
+        return int(self.name[:2]) if self.name[:2].isdigit() else None
 
     @cached_property
     def _parts(self) -> tuple[dict[str, Any], str]:
@@ -88,13 +90,22 @@ def lessons() -> list[Lesson]:
     return [Lesson(path) for path in sorted(HERE.glob("[0-9][0-9]_*.py"))]
 
 
+def tour() -> Lesson:
+    return Lesson(HERE / "explorers.py")
+
+
 def opening(lesson: Lesson, exercises: bool) -> str:
     """The block at the head of every notebook, from the lesson's header."""
-    every, h = lessons(), lesson.header
-    place = [other.name for other in every].index(lesson.name)
-    file = f"{lesson.name}.ipynb"
+    h, file = lesson.header, f"{lesson.name}.ipynb"
     colab = f"https://colab.research.google.com/github/{REPOSITORY.split('github.com/')[1]}/blob/main/notebooks/"
-    badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}%s{file})"
+    badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}%s)"
+
+    goals = "You will be able to\n\n" + "\n".join(f"- {goal}" for goal in h["goals"])
+    cost = f"CPU {h['cpu']} min (toy), GPU {h['gpu']} min (sd15)"
+    if lesson.number is None:
+        return f"# {h['title']}\n\n{badge % file} {h['minutes']} minutes of yours; {cost}.\n\n{goals}"
+    every = lessons()
+    place = [other.name for other in every].index(lesson.name)
 
     def link(other: Lesson | None) -> str:
         return f"[{other.number} {other.header['title']}]({other.name}.ipynb)" if other else "–"
@@ -103,18 +114,15 @@ def opening(lesson: Lesson, exercises: bool) -> str:
         twin = f"Exercises to solve. Everything solved, with its outputs: [lesson {lesson.number}](../{file})."
     else:
         twin = f"Here the exercises are solved. To solve them yourself: [exercises/{file}](exercises/{file})."
-    goals = "\n".join(f"- {goal}" for goal in h["goals"])
     return f"""\
 # {lesson.number} · {h["title"]}
 
-{badge % ("exercises/" if exercises else "")} {twin}
+{badge % (("exercises/" if exercises else "") + file)} {twin}
 
 | your time | computing time | before this | after this |
 |---|---|---|---|
-| {h["minutes"]} minutes | CPU {h["cpu"]} min (toy), GPU {h["gpu"]} min (sd15) \
+| {h["minutes"]} minutes | {cost} \
 | {link(every[place - 1] if place else None)} | {link(every[place + 1] if place + 1 < len(every) else None)} |
-
-You will be able to
 
 {goals}"""
 
@@ -162,13 +170,21 @@ def execute(nb: Any) -> None:
     for cell in nb.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]  # progress bars
+            cell.outputs = [o for o in cell.outputs if not progress_bar(o)]
             for output in cell.outputs:
                 if "data" in output:
                     output.metadata = {}
                     output.data.pop("application/vnd.jupyter.widget-view+json", None)
                     if "image/png" in output.data:
                         output.data["image/png"] = small_png(output.data["image/png"])
+
+
+def progress_bar(output: Any) -> bool:
+    """A bar in text, or as a widget, which has no still picture as the explorers have."""
+    data = output.get("data", {})
+    return output.get("name") == "stderr" or (
+        "application/vnd.jupyter.widget-view+json" in data and "image/png" not in data
+    )
 
 
 def small_png(encoded: str) -> str:
@@ -210,20 +226,20 @@ def set_environment() -> None:
 
 
 def main(wanted: list[str]) -> None:
-    """Build the lessons whose names begin with one of ``wanted``, or all of them, and the syllabus."""
+    """Build the lessons (or the tour) whose names begin with one of ``wanted``, or all of them, and the syllabus."""
     set_environment()
-    chosen = [x for x in lessons() if not wanted or x.name.startswith(tuple(wanted))]
+    every = [*lessons(), tour()]
+    chosen = [x for x in every if not wanted or x.name.startswith(tuple(wanted))]
     if not chosen:
-        raise SystemExit(
-            f"no lesson begins with {' or '.join(wanted)}; there are {', '.join(x.name for x in lessons())}"
-        )
+        raise SystemExit(f"no lesson begins with {' or '.join(wanted)}; there are {', '.join(x.name for x in every)}")
     (HERE / "exercises").mkdir(exist_ok=True)
     for lesson in chosen:
         start = time.perf_counter()
         nb = notebook(lesson)
         execute(nb)
         save(nb, HERE / f"{lesson.name}.ipynb")
-        save(notebook(lesson, exercises=True), HERE / "exercises" / f"{lesson.name}.ipynb")
+        if lesson.number is not None:
+            save(notebook(lesson, exercises=True), HERE / "exercises" / f"{lesson.name}.ipynb")
         print(f"{lesson.name}: {time.perf_counter() - start:.0f} s", flush=True)
     for lesson in lessons():  # an opening block names its neighbours: those of a new lesson change too
         for exercises in (False, True):

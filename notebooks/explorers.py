@@ -1,32 +1,51 @@
-# %% [markdown]
-# # A tour of the explorers
-#
-# Four pictures that answer at once, for looking into Ref-Diff while you work. Each is a widget, a still picture (what you
-# see where no widget can run), and one HTML file to hand out.
-#
-# **Keys** in all four: Tab goes from part to part, arrows walk, Enter chooses, Escape lets go.
+# ---
+# title: A tour of the explorers
+# minutes: 20
+# cpu: 1
+# gpu: 1
+# goals:
+#   - see where every word of a sentence looks, and what every pixel listens to
+#   - watch two scores become one mask, and turn every knob of the way
+#   - follow a picture through the noise and back
+#   - look through the results of a run, the worst first
+# ---
+# %% tags=["setup"]
+from refdiff_lite import lesson
+
+PRESET = "toy"
+lesson.start(PRESET)
 
 # %%
+from pathlib import Path
+from tempfile import mkdtemp
+
 from IPython.display import display
 
 from refdiff_lite import RefDiff
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation import evaluate
 from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
 
 data = load_toyref("test", limit=12)
 sample = max(data, key=lambda s: len(s.masks))
-model = RefDiff.from_preset("toy")
+model = RefDiff.from_preset(PRESET)
 scene = model.set_image(sample.path, oracle=sample.masks)
 
 # %% [markdown]
-# ## 1. Where every word looks
+# Four pictures that answer at once, for looking into Ref-Diff while you work. Each is a widget, a still picture (what you
+# see where no widget can run, as on GitHub), and one HTML file to hand out.
+#
+# **Keys** in all four: Tab goes from part to part, arrows walk, Enter chooses, Escape lets go.
+
+# %% [markdown]
+# ## 1 · Where every word looks
 #
 # Cross-attention gives every pixel a share for every token. Hover a word to see its shares over the image; hover a
 # pixel to see them the other way round, as bars under the words, with the pixel's own self-attention beside. Click two
-# words to compare them.
+# words to compare them. At first you see the mean of the layers that the method reads.
 #
 # **Try it**: pin the head word and an adjective. Which of the two finds the thing? Then look at the `start` token, which
-# has no meaning at all and takes most of the attention.
+# means nothing: where does it look, and why would a pixel listen to it?
 
 # %%
 sentence = max((r.text for r in sample.records), key=len)
@@ -34,16 +53,16 @@ attention = AttentionExplorer.from_scene(scene, sentence)
 display(attention)
 
 # %% [markdown]
-# What you chose lies in the model, so Python can go on from there.
+# What you chose lies in the model, so Python can go on from there, and can choose for you: `attention.pinned = [3]`.
 
-# %%
+# %% tags=["nbval-check-output"]
 print(attention)
 print("maps shown:", attention.maps().shape)
 
 # %% [markdown]
-# ## 2. Which mask does a sentence mean?
+# ## 2 · Which mask does a sentence mean?
 #
-# Every proposal gets S_G from the word's map and S_D from CLIP, and S is their weighted sum. Turn α and β and watch
+# Every proposal gets $S_G$ from the word's map and $S_D$ from CLIP, and $S$ is their weighted sum. Turn α and β and watch
 # when the winner changes: that is how much the answer hangs on a constant. Type a sentence of your own, or click another
 # word to make it the head.
 #
@@ -55,7 +74,7 @@ playground = SegmentationPlayground(scene, sentence, truth=truth)
 display(playground)
 
 # %% [markdown]
-# ## 3. Through the noise and back
+# ## 3 · Through the noise and back
 #
 # Random noise forgets the picture. DDIM inversion looks for the noise that leads back to it, with a small mistake in each step;
 # repeating each step until it agrees with itself mends nearly all of it. Slide to the middle: can you still see the picture?
@@ -65,14 +84,23 @@ inversion = InversionExplorer.from_scene(scene, steps=6)
 display(inversion)
 
 # %% [markdown]
-# ## 4. Results, one by one
+# ## 4 · Results, one by one
 #
-# A mean IoU hides more than it says. Look at the worst first, and ask of each: was the wrong object chosen, or the right
-# one badly outlined? A **twin** is another object of the same kind.
+# A mean IoU hides more than it says. `refdiff-lite evaluate` writes a folder, and the gallery reads it. With the model at
+# hand it adds what a run does not keep: word maps and scores.
 
 # %%
-gallery = Gallery.from_run(model, data[:4], proposals="felzenszwalb")
+folder = Path(mkdtemp())
+evaluate(model, data[:4], ["full"], "felzenszwalb", folder, {"data": "toyref", "split": "test"})
+gallery = Gallery.from_run(folder, model=model)
 display(gallery)
+
+# %% [markdown]
+# Look at the worst first, and ask of each: was the wrong object chosen, or the right one badly outlined? A **twin** is
+# another object of the same kind.
+
+# %% tags=["nbval-check-output"]
+print(len(gallery.items), "results,", gallery.order, "first")
 
 # %% [markdown]
 # ## Hand one out

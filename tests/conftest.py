@@ -156,3 +156,15 @@ def recorded():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def open_widgets():
+    """Says which widgets ipywidgets keeps; 7 and 8 keep them in different places."""
+    import ipywidgets
+
+    def names():
+        module = ipywidgets.widgets.widget
+        return set(module._instances if hasattr(module, "_instances") else ipywidgets.Widget.widgets)
+
+    return names

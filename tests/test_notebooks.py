@@ -19,9 +19,9 @@ from refdiff_lite.checks import Check, CheckFailed
 
 mpl.use("Agg")
 ROOT = Path(__file__).parents[1]
-LESSONS = build.lessons()
+LESSONS, TOUR = build.lessons(), build.tour()
 EVERY = pytest.mark.parametrize("lesson", LESSONS, ids=lambda x: x.name)
-BOTH = pytest.mark.parametrize("exercises", [False, True], ids=["lesson", "exercises"])
+ALL = pytest.mark.parametrize("lesson", [*LESSONS, TOUR], ids=lambda x: x.name)
 
 
 def built(lesson, exercises=False):
@@ -46,8 +46,14 @@ CHECKS = [pytest.param(c, id=f"{x.name}-{n}") for x in LESSONS for n, c in check
 # builds and sources
 
 
-@BOTH
-@EVERY
+BUILT = pytest.mark.parametrize(
+    ("lesson", "exercises"),
+    [(lesson, exercises) for lesson in LESSONS for exercises in (False, True)] + [(TOUR, False)],
+    ids=lambda x: x.name if isinstance(x, build.Lesson) else "exercises" if x else "lesson",
+)
+
+
+@BUILT
 def test_builds_are_in_step_with_their_source(lesson, exercises):
     """Compared by text, not by file times; on failure: make notebooks."""
     fresh, stored = build.notebook(lesson, exercises), built(lesson, exercises)
@@ -63,16 +69,16 @@ def test_syllabus_is_in_step_with_the_headers():
 
 def test_no_build_without_a_source():
     names = {lesson.name for lesson in LESSONS}
-    assert {p.stem for p in build.HERE.glob("*.ipynb")} == names
+    assert {p.stem for p in build.HERE.glob("*.ipynb")} == names | {TOUR.name}
     assert {p.stem for p in build.HERE.glob("exercises/*.ipynb")} == names
 
 
-@EVERY
+@ALL
 def test_stored_outputs(lesson):
     """nbval passes a checked cell without an output, so that is asserted here."""
     cells = [c for c in built(lesson).cells if c.cell_type == "code"]
     checked = [c for c in cells if build.tagged(c, build.CHECKED)]
-    assert len(checked) >= 6
+    assert len(checked) >= (2 if lesson is TOUR else 6)
     for cell in checked:
         assert any(o.output_type == "stream" and o.text.strip() for o in cell.outputs), cell.source
     assert not [o for c in cells for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
@@ -80,22 +86,30 @@ def test_stored_outputs(lesson):
     assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
 
 
-@BOTH
-@EVERY
+def test_every_explorer_of_the_tour_has_its_still():
+    """What GitHub shows where the widget cannot run."""
+    pictures = {c.source.split("display(")[1].rstrip(")"): [o for o in c.outputs if "image/png" in o.get("data", {})]
+                for c in built(TOUR).cells if "display(" in c.source}  # fmt: skip
+    assert pictures.keys() == {"attention", "playground", "inversion", "gallery"}
+    assert all(len(found) == 1 for found in pictures.values())
+    assert "widget-view" not in nbformat.writes(built(TOUR))
+
+
+@BUILT
 def test_no_notebook_is_large(lesson, exercises):
     path = build.HERE / ("exercises" if exercises else "") / f"{lesson.name}.ipynb"
     assert path.stat().st_size < 1_000_000
 
 
-@EVERY
+@ALL
 def test_cells_are_short(lesson):
     assert [c.source for c in code(lesson) if len(c.source.splitlines()) > 40] == []
 
 
 def test_set_up_cell_is_the_same_everywhere():
-    nbs = [built(lesson, exercises) for lesson in LESSONS for exercises in (False, True)]
+    nbs = [built(lesson, exercises) for lesson in LESSONS for exercises in (False, True)] + [built(TOUR)]
     assert {nb.cells[1].source for nb in nbs} == {build.SETUP}
-    assert {lesson.cells()[0].source for lesson in LESSONS} == {LESSONS[0].cells()[0].source}
+    assert {lesson.cells()[0].source for lesson in [*LESSONS, TOUR]} == {LESSONS[0].cells()[0].source}
     assert build.SETUP.count("PRESET =") == 1
     short = [line for line in LESSONS[0].cells()[0].source.splitlines() if line]
     assert all(line in build.SETUP for line in short)
@@ -258,7 +272,7 @@ def test_a_failed_check_shows_one_line_without_a_traceback():
 
 
 @pytest.mark.slow
-@EVERY
+@ALL
 def test_the_lesson_runs(lesson):
     """Every cell runs, checked cells print what is stored."""
     command = "--nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider -q".split()

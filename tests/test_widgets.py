@@ -1,16 +1,18 @@
 """The playground, the inversion explorer and the gallery, without a browser."""
 
 import gc
+import json
+import shutil
 import weakref
 from dataclasses import replace
 
-import ipywidgets
 import numpy as np
 import pytest
 import traitlets
 
 from refdiff_lite.config import VARIANTS
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation import evaluate
 from refdiff_lite.expression import parse
 from refdiff_lite.widgets import Gallery, InversionExplorer, SegmentationPlayground
 from refdiff_lite.widgets import gallery as gallery_module
@@ -186,13 +188,12 @@ def items(n=6):
             rng.integers(0, 255, (16, 16, 3), dtype=np.uint8),
             mask,
             mask,
-            rng.random((16, 16)),
             f"thing {i}",
             "thing",
             "noun" if i % 2 else "toyref",
             (i * 7 % n) / n,
             causes[i % len(causes)],
-            (0.5, 0.25),
+            *((rng.random((16, 16)), (0.5, 0.25)) if i else ()),
         )
         for i in range(n)
     ]
@@ -230,13 +231,82 @@ def test_gallery_says_when_it_is_too_much():
         Gallery([])
 
 
-def test_gallery_of_a_run_agrees_with_the_pipeline(scene, sample):
-    small = replace(sample, records=sample.records[:2])
-    explorer = Gallery.from_run(scene.model, [small], "gs", "oracle")
-    for item, record in zip(explorer.items, small.records, strict=True):
+@pytest.fixture(scope="module")
+def run(scene, sample, tmp_path_factory):
+    """A run of two variants over three sentences of one image, and a sample that holds more."""
+    folder = tmp_path_factory.mktemp("run")
+    few = replace(sample, records=sample.records[:3])
+    evaluate(scene.model, [few], ["gs", "largest"], "oracle", folder, {"data": "toyref", "split": "test"})
+    return folder
+
+
+def test_gallery_of_a_run_shows_what_was_evaluated(run, scene, sample):
+    explorer = Gallery.from_run(run, order="run")
+    assert explorer._meta["title"] == "Results of gs, toyref test"
+    for item, record in zip(explorer.items, sample.records, strict=False):
         result = scene.segment(record.text, "gs", "oracle")
         np.testing.assert_array_equal(item.mask, result.mask)
+        np.testing.assert_array_equal(item.truth, sample.masks[record.target])
+        np.testing.assert_array_equal(item.image, sample.image())
+        assert (item.text, item.style, item.head) == (record.text, record.style, result.expression.head)
         assert (item.cause == "right") == np.array_equal(result.mask, sample.masks[record.target])
+    assert [i.word_map for i in explorer.items] == [None] * 3
+
+
+def test_gallery_of_a_run_with_its_model_tells_the_whole_story(run, scene):
+    first = Gallery.from_run(run, model=scene.model, limit=3).items[0]
+    result = scene.segment(first.text, "gs", "oracle")
+    np.testing.assert_array_equal(first.word_map, result.word_map)
+    np.testing.assert_allclose(first.scores, np.sort(result.scores["S"].numpy())[::-1])
+
+
+def test_gallery_of_a_long_run_shows_the_worst(run):
+    whole = Gallery.from_run(run, variant="largest")
+    short = Gallery.from_run(run, variant="largest", limit=1)
+    assert short.items[0].iou == min(i.iou for i in whole.items)
+    assert short._meta["title"] == "Results of largest, toyref test: the worst 1 of 3"
+
+
+def test_a_sentence_that_failed_is_an_error_with_an_empty_mask(run, sample, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    row = json.loads((copy / "results.jsonl").read_text().split("\n")[0])
+    rle = gallery_module.coco_mask.encode(np.zeros(sample.size, np.uint8, order="F"))["counts"].decode()
+    failed = row | {"error": "OSError: \u2028 gone", "rle": rle, "iou": 0.0, "head": ""}
+    (copy / "results.jsonl").write_text(json.dumps(failed, ensure_ascii=False) + "\n", encoding="utf-8")
+    (item,) = Gallery.from_run(copy, [replace(sample, path=tmp_path / "gone.jpg")]).items
+    assert item.cause == "error"
+    assert not item.mask.any()
+
+
+def test_gallery_says_what_is_wrong_with_a_run(run, scene, sample, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no run\.json; give the folder that `refdiff-lite evaluate`"):
+        Gallery.from_run(tmp_path)
+    copy = shutil.copytree(run, tmp_path / "copy")
+    with pytest.raises(ValueError, match="no variant 'full': choose among gs, largest"):
+        Gallery.from_run(copy, variant="full")
+    with pytest.raises(ValueError, match="not in these samples"):
+        Gallery.from_run(copy, [replace(sample, image_id=7)])
+    with pytest.raises(ValueError, match="not in these samples"):
+        Gallery.from_run(copy, [replace(sample, records=())])
+    other = type(scene.model)(scene.model.backbones, scene.config.replace(seed=1))
+    with pytest.raises(ValueError, match="other networks or constants"):
+        Gallery.from_run(copy, model=other)
+    summary = copy / "summary.json"
+    summary.write_text(summary.read_text().replace('"data": "toyref"', '"data": "refcoco"'))
+    with pytest.raises(ValueError, match="run on refcoco: give the samples"):
+        Gallery.from_run(copy)
+    for damage in ("{", "[]\n", '{"iou": 1}\n'):
+        (copy / "results.jsonl").write_text(damage)
+        with pytest.raises(ValueError, match="is damaged"):
+            Gallery.from_run(copy)
+    (copy / "results.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match="start it again, and it goes on"):
+        Gallery.from_run(copy)
+
+
+def test_what_a_person_typed_is_no_formula():
+    typed = [replace(item, text=r"the $\frac$ cat", style="$^") for item in items()]
+    assert Gallery(typed).still().startswith(b"\x89PNG")
 
 
 # ---- all of them
@@ -252,14 +322,20 @@ def test_all_have_a_still_a_name_and_a_page(playground, tmp_path):
         assert "export default" not in page
 
 
-def test_fifty_of_them_leave_nothing_behind():
-    before = set(ipywidgets.Widget.widgets)
+@pytest.mark.parametrize("kind", ["gallery", "inversion", "playground"])
+def test_fifty_of_them_leave_nothing_behind(open_widgets, scene, kind):
+    make = {
+        "gallery": lambda: Gallery(items()),
+        "inversion": lambda: InversionExplorer(journeys(), [1, 401, 801]),
+        "playground": lambda: SegmentationPlayground(scene, "the red car", kinds=["oracle"]),
+    }[kind]
+    before = open_widgets()
     seen = []
-    for n in range(50):
-        explorer = Gallery(items()) if n % 2 else InversionExplorer(journeys(), [1, 401, 801])
+    for _ in range(50):
+        explorer = make()
         seen.append(weakref.ref(explorer))
         explorer.close()
         del explorer
     gc.collect()
     assert [s() for s in seen] == [None] * 50
-    assert set(ipywidgets.Widget.widgets) == before
+    assert open_widgets() == before

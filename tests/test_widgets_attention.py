@@ -1,15 +1,17 @@
 import gc
 import json
 import weakref
+from dataclasses import replace
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
 import traitlets
+from IPython.core.formatters import DisplayFormatter
 
+from refdiff_lite.attention import resize
 from refdiff_lite.widgets import AttentionExplorer
-from refdiff_lite.widgets.attention import MEAN, VALUES, Slice, frames, slices, word_maps
+from refdiff_lite.widgets.attention import MEAN, READ, VALUES, Slice, frames, slices, word_maps
 from refdiff_lite.widgets.base import DATA_BYTES, EXPORT_BYTES, bits, pack, palette, picture, quantise, unpack
 
 
@@ -70,11 +72,23 @@ def test_mean_of_a_grid_takes_the_layers_of_that_grid_alone(recorded):
         word_maps(attention, Slice("blocks.9", MEAN, 0, "logits"))
 
 
+@pytest.mark.parametrize("values", VALUES)
+def test_the_layers_that_the_method_reads_are_one_mean_on_the_finest_grid(recorded, values):
+    attention = replace(recorded(grids=((2, 2), (4, 4), (2, 2), (8, 8))), reads=("blocks.0", "blocks.1", "blocks.2"))
+    each = [word_maps(attention, Slice(f"blocks.{i}", MEAN, 1, values)) for i in range(3)]
+    by_hand = torch.stack([resize(torch.from_numpy(m), (4, 4)) for m in each]).mean(0)
+    np.testing.assert_allclose(word_maps(attention, Slice(READ, MEAN, 1, values)), by_hand, atol=1e-6)
+    explorer = AttentionExplorer(attention)
+    assert explorer.layer == READ
+    assert explorer._meta["layers"][READ] == [4, 4]
+    assert AttentionExplorer(replace(attention, reads=())).layer == "mean 2×2"
+
+
 def test_every_slice_of_a_small_recording_is_packed_and_right(recorded):
     attention = recorded()
     arrays = frames(attention, 10**6)
     wanted = [s for s, _ in slices(attention)]
-    assert len(wanted) == len(set(wanted)) == 2 * 4 * 3 * len(VALUES)  # steps, layers with means, heads with mean
+    assert len(wanted) == len(set(wanted)) == 2 * 5 * 3 * len(VALUES)  # steps, layers with means, heads with mean
     for where in wanted:
         low, high = np.moveaxis(arrays[f"range/{where.key}"], -1, 0)[..., None, None]
         np.testing.assert_allclose(
@@ -146,15 +160,15 @@ def test_what_a_person_typed_stays_text(recorded):
 
 def test_repr_and_still(recorded):
     explorer = AttentionExplorer(recorded(), pinned=[2])
-    assert repr(explorer) == "AttentionExplorer('a cat', blocks.0, pinned: cat)"
-    data, _ = explorer._repr_mimebundle_()
+    assert repr(explorer) == "AttentionExplorer('a cat', mean of layers read, pinned: cat)"
+    data, _ = DisplayFormatter().format(explorer)
     assert data["text/plain"] == repr(explorer)
     assert data["image/png"].startswith("iVBOR")
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
-def test_fifty_explorers_leave_nothing_behind(recorded):
-    before = set(ipywidgets.Widget.widgets)
+def test_fifty_explorers_leave_nothing_behind(recorded, open_widgets):
+    before = open_widgets()
     seen = []
     for _ in range(50):
         explorer = AttentionExplorer(recorded())
@@ -163,7 +177,7 @@ def test_fifty_explorers_leave_nothing_behind(recorded):
         del explorer
     gc.collect()
     assert [s() for s in seen] == [None] * 50
-    assert set(ipywidgets.Widget.widgets) == before
+    assert open_widgets() == before
 
 
 def test_from_scene_records_what_the_method_reads(scene):
@@ -178,6 +192,8 @@ def test_from_scene_records_what_the_method_reads(scene):
     maps = scene.attend("the red car").maps
     name = next(iter(maps))
     own = AttentionExplorer.from_scene(scene, "the red car", steps=scene.config.denoise_steps)
+    assert own.attention.reads == tuple(maps)
+    assert own.layer == READ
     where = Slice(name, MEAN, 0, "probabilities")
     np.testing.assert_allclose(
         word_maps(own.attention, where)[3], maps[name][0, ..., own.attention.columns[3]].numpy(), atol=1e-5

@@ -13,7 +13,7 @@ import traitlets
 from einops import rearrange
 from matplotlib.figure import Figure
 
-from ..attention import record_attention
+from ..attention import min_max, record_attention, resize
 from ..expression import find_words, parse, token_positions
 from ..latents import add_noise
 from ..pipeline import Scene
@@ -22,6 +22,8 @@ from .base import DATA_BYTES, Explorer, picture, quantise, view_module
 
 MEAN = -1
 """The head that is no head: the mean over all of them."""
+READ = "mean of layers read"
+"""The layer that is no layer: the mean over those that the method reads, so that a head word's map is the method's own."""
 VALUES = ("probabilities", "logits")
 START, END = "start", "end"
 """The tokens around the text. The first drinks up most of the attention, so leaving it out would mislead."""
@@ -29,7 +31,7 @@ _SELF_CELLS = 32 * 32
 
 
 class Slice(NamedTuple):
-    """One choice of where to look; ``layer`` is a module's name or ``mean 16×16``."""
+    """One choice of where to look; ``layer`` is a module's name, :data:`READ` or ``mean 16×16``."""
 
     layer: str
     head: int
@@ -114,38 +116,60 @@ def collect(scene: Scene, sentence: str, steps: Sequence[int], layers: str = "")
 
 
 def word_maps(attention: Attention, where: Slice) -> np.ndarray:
-    """The maps of all words in one slice, (words, h, w) float32: probabilities over all tokens, or logits."""
-    by_layer = attention.cross[where.step]
-    size = _mean_of(where.layer)
-    chosen = [m for n, m in by_layer.items() if n == where.layer or f"{m.shape[1]}×{m.shape[2]}" == size]
-    if not chosen:
-        raise ValueError(f"layer {where.layer!r} was not recorded; there are {', '.join(by_layer)}")
+    """The maps of all words in one slice, (words, h, w) float32: probabilities over all tokens, or logits.
+
+    Layers of several grids are brought to the finest before the mean.
+    """
+    recorded = attention.cross[where.step]
+    names = choices(attention).get(where.layer)
+    if names is None:
+        raise ValueError(f"layer {where.layer!r} was not recorded; there are {', '.join(recorded)}")
+    chosen = [recorded[n] for n in names]
     if where.head != MEAN:
         chosen = [m[where.head : where.head + 1] for m in chosen]
     if where.values == "probabilities":
         chosen = [torch.from_numpy(m).softmax(-1).numpy() for m in chosen]
-    mean = np.mean([m.mean(0) for m in chosen], axis=0)
-    return rearrange(mean[..., list(attention.columns)], "h w words -> words h w")
+    maps = [rearrange(m.mean(0)[..., list(attention.columns)], "h w words -> words h w") for m in chosen]
+    grid = _grid(chosen)
+    return np.mean([resize(torch.from_numpy(m), grid).numpy() if m.shape[1:] != grid else m for m in maps], axis=0)
 
 
-def _mean_of(layer: str) -> str | None:
-    return layer.removeprefix("mean ") if layer.startswith("mean ") else None
+def choices(attention: Attention) -> dict[str, list[str]]:
+    """What ``layer`` may name, with the recorded layers that are meant: :data:`READ`, each grid's mean, each alone."""
+    layers = attention.cross[0]
+    grids: dict[str, list[str]] = {}
+    for name, maps in layers.items():
+        grids.setdefault(f"mean {maps.shape[1]}×{maps.shape[2]}", []).append(name)
+    read = {READ: list(attention.reads)} if attention.reads else {}
+    return read | grids | {name: [name] for name in layers}
+
+
+def _grid(layers: Iterable[np.ndarray]) -> tuple[int, int]:
+    """The finest grid among maps (heads, h, w, tokens)."""
+    return max((m.shape[1:3] for m in layers), key=lambda size: size[0] * size[1])
 
 
 def slices(attention: Attention) -> Iterator[tuple[Slice, int]]:
     """Every slice with its size in bytes, the most wanted first.
 
-    Means over the heads come before single heads, the first step before others, probabilities before logits, coarse
-    grids before fine ones.
+    Means over the heads come before single heads, the method's own before others, the first step before others,
+    probabilities before logits, coarse grids before fine ones.
     """
     found = []
     for step, layers in enumerate(attention.cross):
-        grids = {f"mean {m.shape[1]}×{m.shape[2]}": m for m in layers.values()}
-        for name, maps in {**grids, **layers}.items():
-            for head in range(MEAN, len(maps)):
+        for name, members in choices(attention).items():
+            rows, columns = _grid(layers[n] for n in members)
+            for head in range(MEAN, min(len(layers[n]) for n in members)):
                 for values in VALUES:
-                    cells = maps.shape[1] * maps.shape[2]
-                    order = (head != MEAN, step > 0 and head != MEAN, step > 0, values != VALUES[0], cells)
+                    cells = rows * columns
+                    order = (
+                        head != MEAN,
+                        step > 0 and head != MEAN,
+                        name != READ,
+                        step > 0,
+                        values != VALUES[0],
+                        cells,
+                    )
                     found.append((order, Slice(name, head, step, values), cells * len(attention.words)))
     for _, where, size in sorted(found, key=lambda f: f[0]):
         yield where, size
@@ -175,7 +199,8 @@ class AttentionExplorer(Explorer):
     Attributes:
         pinned: indices into ``attention.words``, at most two, shown side by side.
         pixel: pinned place (row, column) as shares of the image in [0, 1), or empty.
-        layer, head, step, values: the slice shown; head -1 is the mean over heads.
+        layer, head, step, values: the slice shown, at first the mean of the layers that the method reads; head -1 is the
+            mean over heads.
         shared: one range for all words, rather than each map's own. smooth: bilinear rather than nearest.
         opacity: of the map over the image, in [0, 1].
     """
@@ -191,33 +216,33 @@ class AttentionExplorer(Explorer):
     smooth = traitlets.Bool(True).tag(sync=True)
     opacity = traitlets.Float(0.75, min=0, max=1).tag(sync=True)
 
-    def __init__(self, attention: Attention, **choices: Any) -> None:
+    def __init__(self, attention: Attention, **start: Any) -> None:
         """Show what was recorded; :meth:`from_scene` is the short way.
 
         Args:
-            choices: traits to start with, such as ``pinned=[2]``.
+            start: traits to start with, such as ``pinned=[2]``.
         """
         self.attention = attention
         super().__init__()
         image = picture(attention.image)
-        layers = attention.cross[0]
-        sizes = {n: list(m.shape[1:3]) for n, m in layers.items()}
+        layers, named = attention.cross[0], choices(attention)
         meta = {
             "title": f"Where every word looks: {' '.join(attention.words[1:-1])}",
             "words": list(attention.words),
             "head": attention.head,
             "size": list(attention.image.shape[:2]),
             "timesteps": list(attention.timesteps),
-            "heads": {n: len(m) for n, m in layers.items()},
-            "layers": {f"mean {h}×{w}": [h, w] for h, w in sizes.values()} | sizes,
+            "heads": {n: min(len(layers[m]) for m in members) for n, members in named.items()},
+            "layers": {n: list(_grid(layers[m] for m in members)) for n, members in named.items()},
+            "read": READ,
             "reads": list(attention.reads),
         }
         self.show(meta, {"image": image, **frames(attention, DATA_BYTES - len(image))})
-        self.choose(**{"layer": attention.reads[0] if attention.reads else next(iter(layers)), **choices})
+        self.choose(**{"layer": next(iter(named)), **start})
 
     @classmethod
     def from_scene(
-        cls, scene: Scene, sentence: str, steps: Iterable[int] | None = None, layers: str = "", **choices: Any
+        cls, scene: Scene, sentence: str, steps: Iterable[int] | None = None, layers: str = "", **start: Any
     ) -> AttentionExplorer:
         """Record a sentence's attention over an image, and show it.
 
@@ -228,7 +253,7 @@ class AttentionExplorer(Explorer):
         config = scene.config
         default = (config.denoise_steps[0], config.num_steps // 4, config.num_steps // 2)
         chosen = list(dict.fromkeys(default if steps is None else steps))
-        return cls(collect(scene, sentence, chosen, layers), **choices)
+        return cls(collect(scene, sentence, chosen, layers), **start)
 
     @traitlets.validate("pinned")
     def _at_most_two(self, proposal: Any) -> list[int]:
@@ -257,20 +282,25 @@ class AttentionExplorer(Explorer):
         return (low + arrays[self.slice.key] / np.float32(255) * (high - low)).astype(np.float32)
 
     def figure(self) -> Figure:
-        maps = self.maps()
-        names = list(self.attention.words)
-        columns = min(len(names) + 1, 5)
-        rows = -(-(len(names) + 1) // columns)
+        image, size = self.attention.image, self.attention.image.shape[:2]
+        pictures = [(m, w) for m, w in zip(self.maps(), self.attention.words, strict=True)]
+        if self.values == VALUES[0]:
+            pictures = [(m, f"{w}  {100 * m.min():.1f}–{100 * m.max():.1f} %") for m, w in pictures]
+        if self.pixel and self.attention.self_maps:
+            looks = self.attention.self_maps[min(self.step, len(self.attention.self_maps) - 1)]
+            y, x = (int(share * n) for share, n in zip(self.pixel, looks.shape, strict=False))
+            pictures.append((looks[y, x], "where this pixel looks"))
+        columns = min(len(pictures) + 1, 5)
+        rows = -(-(len(pictures) + 1) // columns)
         figure = Figure(figsize=(2.1 * columns, 2.35 * rows), dpi=90, layout="constrained")
-        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(len(names) + 1)]
-        show_image(self.attention.image, axes[0], "image")
-        for ax, name, word in zip(axes[1:], names, maps, strict=True):
-            low, high = float(word.min()), float(word.max())
-            size = tuple(np.array(self.attention.image.shape[:2]))
-            stretched = (word - low) / max(high - low, 1e-12)
-            fine = torch.nn.functional.interpolate(torch.from_numpy(stretched)[None, None], size, mode="bilinear")
-            title = f"{name}  {100 * low:.1f}–{100 * high:.1f} %" if self.values == VALUES[0] else name
-            show_map(fine[0, 0].numpy(), self.attention.image, ax, title)
+        show_image(image, figure.add_subplot(rows, columns, 1), "image")
+        for i, (m, title) in enumerate(pictures):
+            ax = figure.add_subplot(rows, columns, i + 2)
+            fine = min_max(resize(torch.from_numpy(np.ascontiguousarray(m)), size))
+            show_map(fine.numpy(), image, ax, title)
+        for ax in figure.axes:
+            if self.pixel:
+                ax.plot(self.pixel[1] * size[1], self.pixel[0] * size[0], "+", color="white", markersize=10, mew=2)
         return figure
 
     def __repr__(self) -> str:

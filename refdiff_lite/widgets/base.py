@@ -146,6 +146,8 @@ class Explorer(anywidget.AnyWidget):
         self.figure().savefig(buffer, format="png")
         return buffer.getvalue()
 
+    _ipython_display_ = None  # ipywidgets 7 has one, which would show the widget alone, without the still picture
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is not None:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import traitlets
 from matplotlib.figure import Figure
+from pycocotools import mask as coco_mask
 
-from ..config import ProposalKind, Variant
+from ..config import VARIANTS
 from ..datasets import Sample
+from ..datasets.toyref import load_toyref
+from ..journal import weights_digest
 from ..metrics import iou
 from ..pipeline import RefDiff
 from ..viz import show_mask
 from .base import DATA_BYTES, Explorer, bits, picture, quantise, view_module
 
 SIDE, MAP_SIDE = 128, 32
-CAUSES = ("right", "loose outline", "twin", "other kind", "nothing found")
-"""Right object well outlined; right object, IoU below 0.5; another of its kind; another kind; no mask."""
+LIMIT = 300
+"""Results of a run that are shown, so that pictures and masks stay small enough to hand out."""
+CAUSES = ("right", "loose outline", "twin", "other kind", "nothing found", "error")
+"""Right object well outlined; right object, IoU below 0.5; another of its kind; another kind; no mask; not evaluated."""
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -28,22 +37,22 @@ class Item:
     """One sentence's outcome.
 
     Attributes:
-        image: (H, W, 3) uint8. mask, truth: (H, W) bool. word_map: (h, w) in [0, 1].
-        scores: the proposals' S, best first.
+        image: (H, W, 3) uint8. mask, truth: (H, W) bool.
         cause: one of CAUSES.
+        word_map: (h, w) in [0, 1], where it is known. scores: the proposals' S, best first, where they are known.
     """
 
     image_id: int
     image: np.ndarray
     mask: np.ndarray
     truth: np.ndarray
-    word_map: np.ndarray
     text: str
     head: str
     style: str
     iou: float
     cause: str
-    scores: tuple[float, ...]
+    word_map: np.ndarray | None = None
+    scores: tuple[float, ...] = ()
 
 
 def cause(mask: np.ndarray, sample: Sample, target: int) -> str:
@@ -57,32 +66,63 @@ def cause(mask: np.ndarray, sample: Sample, target: int) -> str:
     return "twin" if sample.categories[best] == sample.categories[target] else "other kind"
 
 
-def collect(
-    model: RefDiff, samples: Iterable[Sample], variant: Variant = "full", proposals: ProposalKind | None = None
-) -> list[Item]:
-    """Segment every sentence of the samples and keep what explains the outcome."""
-    items = []
-    for sample in samples:
-        masks = sample.masks  # decoded at each access
-        scene = model.set_image(sample.image(), oracle=masks)
-        for record in sample.records:
-            result = scene.segment(record.text, variant, proposals)
-            items.append(
-                Item(
-                    sample.image_id,
-                    scene.image,
-                    result.mask,
-                    masks[record.target],
-                    result.word_map,
-                    record.text,
-                    result.expression.head,
-                    record.style,
-                    iou(result.mask, masks[record.target]),
-                    cause(result.mask, sample, record.target),
-                    tuple(sorted(result.scores["S"].tolist(), reverse=True)),
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[Row]]:
+    """What ``refdiff-lite evaluate`` left in its ``--out``: what the run is made of, its summary, its rows.
+
+    Raises:
+        FileNotFoundError: no run, or one that has not ended. ValueError: its files are damaged.
+    """
+    wanted = [folder / name for name in ("run.json", "summary.json", "results.jsonl")]
+    if missing := [path.name for path in wanted if not path.is_file()]:
+        begun = (folder / "parts").is_dir()
+        hint = "the run has not ended: start it again, and it goes on" if begun else (
+            "give the folder that `refdiff-lite evaluate` was given as --out"
+        )  # fmt: skip
+        raise FileNotFoundError(f"{folder} holds no {missing[0]}; {hint}")
+    try:
+        run, summary, text = (path.read_text(encoding="utf-8") for path in wanted)
+        rows = [json.loads(line) for line in text.split("\n") if line]
+        if not all({"variant", "iou", "rle"} <= row.keys() for row in rows):
+            raise ValueError("a row of results.jsonl lacks what evaluate writes")
+        return json.loads(run), json.loads(summary), rows
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{folder} is damaged ({error}); evaluate into it again, and its files are written anew"
+        ) from error
+
+
+def items_of(
+    rows: Sequence[Row], samples: Iterable[Sample], model: RefDiff | None = None, proposals: str = ""
+) -> Iterator[Item]:
+    """Rows of a run with their pictures and truth, and with a model also word maps and scores.
+
+    Raises:
+        ValueError: the samples are not those that were evaluated.
+    """
+    by_id = {s.image_id: s for s in samples}
+    for number, group in groupby(rows, key=lambda row: row["image_id"]):
+        sample, scene = by_id.get(number), None
+        targets = {r.sent_id: r.target for r in sample.records} if sample else {}
+        if sample and sample.found:
+            masks, image = sample.masks, sample.image()  # decoded at each access
+            scene = model.set_image(image, oracle=masks) if model else None
+        elif sample:
+            masks, image = sample.masks, np.full((*sample.size, 3), 128, np.uint8)
+        for row in group:
+            if sample is None or row["sent_id"] not in targets:
+                raise ValueError(
+                    f"sentence {row['sent_id']} of image {number} is not in these samples: give those evaluated"
                 )
-            )
-    return items
+            target = targets[row["sent_id"]]
+            mask = coco_mask.decode({"size": list(sample.size), "counts": row["rle"]}) > 0
+            told: dict[str, Any] = {}
+            if scene is not None and row["variant"] in VARIANTS and "error" not in row:
+                result = scene.segment(row["text"], row["variant"], "weak" if row["variant"] == "g" else proposals)  # type: ignore[arg-type]
+                told = {"word_map": result.word_map, "scores": tuple(sorted(result.scores["S"].tolist(), reverse=True))}
+            why = "error" if "error" in row else cause(mask, sample, target)
+            yield Item(
+                number, image, mask, masks[target], row["text"], row["head"], row["style"], row["iou"], why, **told
+            )  # fmt: skip
 
 
 def _fit(array: np.ndarray, side: int) -> np.ndarray:
@@ -105,7 +145,8 @@ def frames(items: Sequence[Item], budget: int) -> tuple[list[dict[str, Any]], di
             arrays[f"image/{item.image_id}"] = picture(item.image, SIDE, quality=88)
         mask, truth = _fit(item.mask, SIDE), _fit(item.truth, SIDE)
         arrays[f"{i}/masks"] = bits(np.stack([mask, truth]))
-        arrays[f"{i}/map"] = quantise(_fit(item.word_map, MAP_SIDE)[None])[0][0]
+        if item.word_map is not None:
+            arrays[f"{i}/map"] = quantise(_fit(item.word_map, MAP_SIDE)[None])[0][0]
         entries.append(
             {
                 "image": item.image_id,
@@ -136,30 +177,68 @@ class Gallery(Explorer):
     cause = traitlets.Unicode().tag(sync=True)
     opened = traitlets.Int(-1).tag(sync=True)
 
-    def __init__(self, items: Sequence[Item], **choices: Any) -> None:
-        """Show items of :func:`collect`; :meth:`from_run` is the short way."""
+    def __init__(self, items: Sequence[Item], title: str = "Results, one by one", **choices: Any) -> None:
+        """Show results; :meth:`from_run` is the short way.
+
+        Args:
+            choices: traits to start with, such as ``order="best"``.
+
+        Raises:
+            ValueError: no results, or more than fit.
+        """
         if not items:
             raise ValueError("there is nothing to show: give at least one result")
         self.items = tuple(items)
         super().__init__()
         entries, arrays = frames(self.items, DATA_BYTES)
         styles = list(dict.fromkeys(i.style for i in self.items))
-        self.show(
-            {"title": "Results, one by one", "entries": entries, "styles": styles, "causes": list(CAUSES)}, arrays
-        )
+        self.show({"title": title, "entries": entries, "styles": styles, "causes": list(CAUSES)}, arrays)
         self.choose(**choices)
 
     @classmethod
     def from_run(
         cls,
-        model: RefDiff,
-        samples: Iterable[Sample],
-        variant: Variant = "full",
-        proposals: ProposalKind | None = None,
+        folder: str | Path,
+        samples: Iterable[Sample] | None = None,
+        variant: str | None = None,
+        *,
+        model: RefDiff | None = None,
+        limit: int = LIMIT,
         **choices: Any,
     ) -> Gallery:
-        """Segment every sentence of the samples and show the outcome."""
-        return cls(collect(model, samples, variant, proposals), **choices)
+        """Show a run of ``refdiff-lite evaluate``.
+
+        Args:
+            folder: its ``--out``. samples: the data that were evaluated; ToyRef is found by itself.
+            variant: one of those that ran (default: the one that leads the summary).
+            model: the model that was evaluated, to see word maps and scores too, which a run does not keep. It segments
+                what is shown once more.
+            limit: of a longer run, this many of the worst.
+
+        Raises:
+            FileNotFoundError: the folder holds no run that has ended.
+            ValueError: it is damaged; no such variant; samples or model are not those evaluated.
+        """
+        run, summary, rows = read_run(Path(folder))
+        variant = variant or summary["variant"]
+        if variant not in run["variants"]:
+            raise ValueError(f"{folder} has no variant {variant!r}: choose among {', '.join(run['variants'])}")
+        proposals = run["proposals"]
+        if model is not None and (run["weights"], run["config"]) != (
+            weights_digest(model.backbones, proposals == "sam"),
+            json.loads(json.dumps(model.config.to_dict())),
+        ):
+            raise ValueError(f"{folder} was evaluated with other networks or constants than this model's")
+        if samples is None:
+            if summary["data"] != "toyref":
+                raise ValueError(f"{folder} is a run on {summary['data']}: give the samples that were evaluated")
+            samples = load_toyref(summary["split"])
+        rows = [row for row in rows if row["variant"] == variant]
+        worst = sorted(sorted(range(len(rows)), key=lambda i: rows[i]["iou"])[:limit])
+        title = f"Results of {variant}, {summary['data']} {summary['split']}"
+        if len(worst) < len(rows):
+            title += f": the worst {len(worst)} of {len(rows)}"
+        return cls(list(items_of([rows[i] for i in worst], samples, model, proposals)), title, **choices)
 
     def shown(self) -> list[int]:
         """Indices of the items that pass the filters, in order."""
@@ -176,7 +255,8 @@ class Gallery(Explorer):
         for place, i in enumerate(shown):
             item = self.items[i]
             ax = figure.add_subplot(-(-len(shown) // 5), 5, place + 1)
-            show_mask(item.mask, item.image, ax, f"{item.text[:30]}\nIoU {item.iou:.2f}, {item.cause}")
+            text = item.text[:30].replace("$", r"\$")  # not the beginning of a formula
+            show_mask(item.mask, item.image, ax, f"{text}\nIoU {item.iou:.2f}, {item.cause}")
         return figure
 
     def __repr__(self) -> str:

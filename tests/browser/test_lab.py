@@ -1,4 +1,4 @@
-"""The tour in a real JupyterLab: run it, hover, click, type, move sliders by keyboard, and read the outcome in Python."""
+"""The built tour in a real JupyterLab: run it, hover, click, type, move sliders by keyboard, and read the outcome in Python."""
 
 import json
 import os
@@ -9,7 +9,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-import jupytext
 import nbformat
 import pytest
 from playwright.sync_api import expect
@@ -25,6 +24,7 @@ def write(_=None):
     state = {n: {k: v for k, v in globals()[n].state().items() if k != "_meta"} for n in
              ("attention", "playground", "inversion", "gallery")}
     state["asked"] = [a.expression.text for a in playground.answers]
+    state["heads"] = [a.expression.head for a in playground.answers]
     Path("state.part").write_text(json.dumps(state))
     os.replace("state.part", "state.json")
 for explorer in (attention, playground, inversion, gallery):
@@ -36,11 +36,10 @@ display(attention)  # a second view of the same model
 
 @pytest.fixture(scope="module")
 def lab(chromium, tmp_path_factory):
-    """JupyterLab on the tour in an empty folder; gives the folder and the address."""
+    """JupyterLab on the built tour in an empty folder; gives the folder and the address."""
     home = tmp_path_factory.mktemp("lab")
-    tour = jupytext.read(ROOT / "notebooks" / "explorers.py")
+    tour = nbformat.read(ROOT / "notebooks" / "explorers.ipynb", as_version=4)
     tour.cells.append(nbformat.v4.new_code_cell(PROBE))
-    tour.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     (home / "work").mkdir()
     nbformat.write(tour, home / "work" / "tour.ipynb")
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
@@ -101,7 +100,7 @@ def test_the_tour(chromium, watched, lab):
     for view in views.values():
         view.first.scroll_into_view_if_needed()
 
-    # AttentionExplorer: hover, click, and the second view follows
+    # AttentionExplorer: hover, click, slider and words by keyboard, and the second view follows
     first, second = views["Where"].nth(0), views["Where"].nth(1)
     first.scroll_into_view_if_needed()
     chip = first.locator(".rdl-chip").nth(1)
@@ -117,8 +116,15 @@ def test_the_tour(chromium, watched, lab):
     first.locator(".rdl-stage").first.click()
     place = read(folder, lambda s: s["attention"]["pixel"])["attention"]["pixel"]
     assert place == pytest.approx([0.5, 0.5], abs=0.02)
+    expect(first.locator(".rdl-live")).to_contain_text("listens most to")
+    chip.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    read(folder, lambda s: s["attention"]["pinned"] == [1, 2])
+    page.keyboard.press("Escape")
+    read(folder, lambda s: s["attention"]["pinned"] == s["attention"]["pixel"] == [])
 
-    # SegmentationPlayground: type a sentence, then a slider by keyboard, then a row of the ranking
+    # SegmentationPlayground: type a sentence, correct its head, a slider by keyboard, a row of the ranking
     play = views["Which"].first
     play.scroll_into_view_if_needed()
     field = play.get_by_label("sentence", exact=True)
@@ -127,19 +133,40 @@ def test_the_tour(chromium, watched, lab):
     read(folder, lambda s: s["asked"][-1] == "the <b>thing</b> on the left" and s["playground"]["current"] == 1)
     expect(play.locator(".rdl-history button").nth(1)).to_have_text("the <b>thing</b> on the left")
     expect(play.locator(".rdl-cue[aria-label=left]")).to_have_attribute("aria-pressed", "true")
+    play.locator(".rdl-chip").filter(has_text="left").click()
+    read(folder, lambda s: s["heads"][-1] == "left" and s["playground"]["current"] == 2)
+    expect(play.locator(".rdl-chip[aria-pressed=true]")).to_have_text("left")
     play.get_by_role("slider").first.focus()
     page.keyboard.press("End")
     read(folder, lambda s: s["playground"]["alpha"] == 1)
-    play.locator(".rdl-rank[data-i]").nth(1).click()
+    row = play.locator(".rdl-rank[data-i]").nth(1)
+    row.hover()
+    expect(play.locator(".rdl-live")).to_contain_text(f"shown is proposal {row.get_attribute('data-i')}")
+    row.click()
     picked = read(folder, lambda s: s["playground"]["picked"] >= 0)["playground"]["picked"]
     assert play.locator(".rdl-rank[aria-pressed=true]").get_attribute("data-i") == str(picked)
 
-    # InversionExplorer and Gallery by keyboard
-    views["Through"].first.scroll_into_view_if_needed()
-    views["Through"].first.get_by_role("slider").focus()
+    # InversionExplorer: slider by keyboard, then a click on the curve, then the latents
+    way = views["Through"].first
+    way.scroll_into_view_if_needed()
+    way.get_by_role("slider").focus()
     page.keyboard.press("ArrowRight")
     read(folder, lambda s: s["inversion"]["step"] == 1)
-    cards = views["Results"].first.locator(".rdl-card")
+    way.locator(".rdl-cursor").locator("..").click()
+    read(folder, lambda s: 2 <= s["inversion"]["step"] <= 10)
+    way.get_by_role("radio", name="Latents").check(force=True)
+    read(folder, lambda s: s["inversion"]["latents"])
+
+    # Gallery: click, filter, open and close by keyboard
+    wall = views["Results"].first
+    cards = wall.locator(".rdl-card")
+    cards.first.click()
+    read(folder, lambda s: s["gallery"]["opened"] >= 0)
+    wall.get_by_role("button", name="all results").click()
+    read(folder, lambda s: s["gallery"]["opened"] == -1)
+    wall.get_by_role("radio", name="Best").check(force=True)
+    wall.get_by_label("Style").select_option("toyref")
+    read(folder, lambda s: (s["gallery"]["order"], s["gallery"]["style"]) == ("best", "toyref"))
     cards.nth(1).scroll_into_view_if_needed()
     cards.nth(1).focus()
     opened = int(cards.nth(1).get_attribute("data-i"))

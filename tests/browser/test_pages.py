@@ -1,6 +1,7 @@
 """The exported pages, opened from disk without a network: hover, click, keys, and what Python says of the same."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,13 +65,12 @@ def gallery():
                 image,
                 mask,
                 mask.T,
-                rng.random((16, 16)),
                 f"thing {i}",
                 "thing",
                 "noun" if i % 2 else "toyref",
                 i / 8,
                 c,
-                (0.5, 0.2),
+                *((rng.random((16, 16)), (0.5, 0.2)) if i else ()),
             )
             for i, c in enumerate(CAUSES)
         ]
@@ -139,6 +139,16 @@ def test_every_choice_of_the_attention_explorer_draws(open_page, attention):
 def test_what_a_person_typed_is_shown_as_typed(open_page, recorded):
     page = open_page(AttentionExplorer(recorded(words=("start", HOSTILE, "cat", "end"))))
     expect(page.locator(".rdl-chip").nth(1)).to_have_text(HOSTILE)
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_what_a_data_set_says_is_shown_as_it_says(open_page, gallery):
+    first = replace(gallery.items[0], text=HOSTILE, style=HOSTILE, head=HOSTILE)
+    page = open_page(Gallery([first, *gallery.items[1:]], HOSTILE, opened=0))
+    for shown in (".rdl h2", ".rdl-panel h3"):
+        expect(page.locator(shown)).to_have_text(HOSTILE)
+    expect(page.locator(".rdl-panel > .rdl-note").first).to_contain_text(HOSTILE)
+    expect(page.get_by_label("Style").locator("option").nth(1)).to_have_text(HOSTILE)
     assert page.locator("img[src=x]").count() == 0
 
 
@@ -217,16 +227,26 @@ def test_gallery_filters_opens_and_comes_back(open_page, gallery):
     cards = page.locator(".rdl-card")
     assert [int(c.get_attribute("data-i")) for c in cards.all()] == gallery.shown()
     page.get_by_role("radio", name="Best").check(force=True)
-    expect(cards.first).to_have_attribute("data-i", "4")
+    expect(cards.first).to_have_attribute("data-i", "5")
     page.get_by_label("Style").select_option("noun")
-    expect(cards).to_have_count(2)
+    expect(cards).to_have_count(3)
     cards.first.focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="thing 3")).to_be_visible()
+    expect(page.get_by_role("heading", name="thing 5")).to_be_visible()
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_role("heading", name="thing 1")).to_be_visible()
+    expect(page.get_by_role("heading", name="thing 3")).to_be_visible()
     page.keyboard.press("Escape")
     expect(cards.nth(1)).to_be_focused()
+
+
+@pytest.mark.parametrize(("number", "panes"), [(1, 4), (0, 3)], ids=["with map and scores", "as a run keeps it"])
+def test_gallerys_panel_shows_what_is_known(open_page, gallery, number, panes):
+    gallery.opened = number
+    page = open_page(gallery)
+    expect(page.locator(".rdl-panel .rdl-pane")).to_have_count(panes)
+    expect(page.locator(".rdl-scores li")).to_have_count(2 if panes == 4 else 0)
+    expect(page.get_by_text("S of the best")).to_have_count(1 if panes == 4 else 0)
+    expect(page.get_by_text("no rival")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -239,14 +259,26 @@ def test_pages_fit_a_phone_and_follow_the_theme(open_page, request, name, scheme
         [int(c) for c in page.eval_on_selector(".rdl", "e => getComputedStyle(e).backgroundColor")[4:-1].split(",")]
     )
     assert (light > 200) == (scheme == "light")
+    line = page.locator(".rdl-live")
+    expect(line).to_have_attribute("aria-live", "polite")
+    expect(line).not_to_be_empty()
 
 
-def test_fifty_views_come_and_go(chromium, watched, attention):
-    """Two views of one model move together, and a view that goes takes its listeners along."""
+@pytest.fixture
+def in_a_page(chromium, watched):
+    """Runs JavaScript in an empty page that knows an explorer's ``render``, ``model``, ``el`` and ``listening()``."""
     page = watched(chromium.new_page())
-    page.set_content("<main></main>")
-    state = {**attention.state(), "_block": list(attention._block)}
-    script = """state => {
+
+    def run(explorer, script):
+        page.set_content("<main></main>")
+        page.add_script_tag(content=explorer._esm.removesuffix(_EXPORT) + "\nwindow.render = render;")
+        return page.evaluate(f"state => {{ {MODEL} {script} }}", {**explorer.state(), "_block": list(explorer._block)})
+
+    yield run
+    page.close()
+
+
+MODEL = """
       const calls = new Map();
       const model = {
         get: (n) => state[n],
@@ -258,14 +290,48 @@ def test_fifty_views_come_and_go(chromium, watched, attention):
       state._block = new DataView(Uint8Array.from(state._block).buffer);
       const el = document.querySelector('main');
       const listening = () => [...calls.values()].reduce((n, s) => n + s.size, 0);
-      const [one, two] = [render({ model, el }), render({ model, el })];
-      document.querySelectorAll('.rdl')[0].querySelectorAll('.rdl-chip')[2].click();
-      const pressed = [...document.querySelectorAll('.rdl')].map((v) => v.querySelectorAll('.rdl-chip')[2].getAttribute('aria-pressed'));
-      one(); two();
+"""
+
+
+def test_two_views_of_one_model_stay_in_step(in_a_page, attention):
+    script = """
+      render({ model, el });
+      render({ model, el });
+      const views = [...document.querySelectorAll('.rdl')];
+      views[0].querySelectorAll('.rdl-chip')[2].click();
+      return views.map((v) => v.querySelectorAll('.rdl-chip')[2].getAttribute('aria-pressed'));
+    """
+    assert in_a_page(attention, script) == ["true", "true"]
+
+
+@pytest.mark.parametrize("name", ["attention", "playground", "inversion", "gallery"])
+def test_fifty_views_come_and_go(in_a_page, request, name):
+    """A view that goes takes its listeners along."""
+    script = """
+      const undo = render({ model, el });
+      const during = listening();
+      undo();
       for (let i = 0; i < 50; i++) render({ model, el })();
-      return { pressed, listening: listening(), left: el.children.length };
-    }"""
-    source = attention._esm.removesuffix(_EXPORT)
-    page.add_script_tag(content=source + "\nwindow.render = render;")
-    assert page.evaluate(script, state) == {"pressed": ["true", "true"], "listening": 0, "left": 0}
-    page.close()
+      return { during: during > 0, after: listening(), left: el.children.length };
+    """
+    assert in_a_page(request.getfixturevalue(name), script) == {"during": True, "after": 0, "left": 0}
+
+
+def test_the_theme_is_that_of_the_place(in_a_page, inversion):
+    script = """
+      render({ model, el });
+      const theme = () => new Promise((done) => setTimeout(() => done(el.firstChild.dataset.theme), 20));
+      const { body, documentElement: html } = document;
+      const found = [];
+      const see = async (act) => { act(); found.push(await theme()); };
+      return (async () => {
+        await see(() => { body.dataset.jpThemeLight = 'false'; });
+        await see(() => { body.dataset.jpThemeLight = 'true'; });
+        await see(() => { delete body.dataset.jpThemeLight; html.setAttribute('theme', 'dark'); });
+        await see(() => { html.setAttribute('theme', 'light'); });
+        await see(() => { html.removeAttribute('theme'); body.className = 'vscode-dark'; });
+        await see(() => { body.className = 'vscode-light'; });
+        return found;
+      })();
+    """
+    assert in_a_page(inversion, script) == ["dark", "light"] * 3

@@ -77,12 +77,11 @@ function render(context) {
     const grids = [...new Set(Object.values(meta.layers).map((g) => g.join("×")))].sort((a, b) => parseInt(b) - parseInt(a));
     const ofGrid = (g) => Object.keys(meta.layers).filter((n) => meta.layers[n].join("×") === g);
     const resolution = choice(view, "Resolution", () => grid().join("×"),
-      (g) => set("layer", ofGrid(g).find((n) => meta.reads.includes(n)) ?? ofGrid(g)[0]), () => grids.map((g) => [g, g]));
+      (g) => set("layer", ofGrid(g)[0]), () => grids.map((g) => [g, g]));
     const layer = choice(view, "Layer", () => get("layer"), (n) => set("layer", n), () => ofGrid(grid().join("×"))
-      .map((n) => [n, n.startsWith("mean") ? "mean of all" : (meta.reads.includes(n) ? "✓ " : "") + n, !has({ layer: n, head: -1 })]), "✓ marks the layers that the method itself reads");
-    const heads = () => Math.min(...ofGrid(grid().join("×")).filter((n) => n in meta.heads).map((n) => meta.heads[n]));
+      .map((n) => [n, n === meta.read ? "✓ mean of those read" : n.startsWith("mean") ? "mean of all" : (meta.reads.includes(n) ? "✓ " : "") + n, !has({ layer: n, head: -1 })]), "✓ marks the layers that the method itself reads");
     const head = choice(view, "Head", () => get("head"), (n) => set("head", n), () => [[-1, "mean of all", false],
-      ...Array.from({ length: meta.heads[get("layer")] ?? heads() }, (_, i) => [i, String(i), !has({ head: i })])]);
+      ...Array.from({ length: meta.heads[get("layer")] }, (_, i) => [i, String(i), !has({ head: i })])]);
     const step = slider(view, "Noise", "step", { min: 0, max: meta.timesteps.length - 1, step: 1,
       show: (s) => `t = ${meta.timesteps[s]}`, hint: "the timestep at which the UNet looked at the noised image" });
     step.input.disabled = meta.timesteps.length < 2;

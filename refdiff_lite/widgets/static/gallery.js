@@ -94,19 +94,19 @@ function render(context) {
       const map = arrays[`${i}/map`];
       const top = Math.max(...e.scores.map(Math.abs), 1e-9);
       const bars = h("ol", { class: "rdl-scores", "aria-label": "scores S of the best proposals" }, e.scores.map((s, k) =>
-        h("li", { class: k ? "rdl-score" : "rdl-score rdl-sum" }, h("i", { style: `width:${2 + (98 * Math.max(0, s)) / top}%` }), h("small", {}, s.toFixed(3)))));
+        h("li", { class: k ? "rdl-score" : "rdl-score rdl-sum" }, h("i", { style: `width:${2 + (98 * Math.max(0, s)) / top}%` }), h("small", {}, fixed(s, 3)))));
       const step = (text, label, by) => h("button", { type: "button", class: "rdl-plain", "aria-label": label, disabled: list[at + by] === undefined, onclick: () => go(by) }, text);
       panel.replaceChildren(
         h("div", { class: "rdl-panel-head" }, h("button", { type: "button", class: "rdl-plain", onclick: close }, "← all results"),
           h("span", {}, step("‹", "previous", -1), h("span", { class: "rdl-note" }, at >= 0 ? `${at + 1} of ${list.length}` : ""), step("›", "next", 1))),
         h("h3", {}, e.text),
         h("p", { class: "rdl-note" }, `${e.style} · head word “${e.head}” · ${e.cause} · IoU ${e.iou.toFixed(2)}`),
-        h("div", { class: "rdl-stages rdl-four" },
+        h("div", { class: `rdl-stages rdl-${map ? "four" : "three"}` },
           pane(i, "image"),
-          pane(i, `map of “${e.head}”`, (canvas) => { paintMap(canvas, map, ...map.shape, arrays.palette); canvas.style.opacity = 0.75; }),
+          map && pane(i, `map of “${e.head}”`, (canvas) => { paintMap(canvas, map, ...map.shape, arrays.palette); canvas.style.opacity = 0.75; }),
           pane(i, "mask", (canvas, rows, columns) => paintMask(canvas, mask(i, 0), rows, columns, rim())),
           pane(i, "truth", (canvas, rows, columns) => paintMask(canvas, mask(i, 1), rows, columns, rim()))),
-        h("p", { class: "rdl-note" }, e.scores.length > 1 ? `S of the best ${e.scores.length} proposals: the lead over the second is ${(e.scores[0] - e.scores[1]).toFixed(3)}.` : "There was no rival."),
+        h("p", { class: "rdl-note" }, !e.scores.length ? "" : e.scores.length > 1 ? `S of the best ${e.scores.length} proposals: the lead over the second is ${(e.scores[0] - e.scores[1]).toFixed(3)}.` : "There was no rival."),
         bars,
       );
       if (inside) panel.focus();

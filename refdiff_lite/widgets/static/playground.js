@@ -59,7 +59,7 @@ function render(context) {
     const two = (x) => x.toFixed(2);
     const generator = choice(view, "Proposals", kind, (k) => set("proposals", k),
       () => meta.kinds.map((k) => [k, k, get("variant") === "g" && k !== "weak" && meta.kinds.includes("weak")]));
-    const alpha = slider(view, "α, weight of S_G", "alpha", { min: 0, max: 1, step: 0.01, show: two });
+    const alpha = slider(view, "α, weight of diffusion", "alpha", { min: 0, max: 1, step: 0.01, show: two });
     const beta = slider(view, "β, weight of the masked view", "beta", { min: 0, max: 1, step: 0.01, show: two });
     const threshold = slider(view, "Threshold", "threshold", { min: 0, max: get("_meta").thresholds, step: 1,
       show: (k) => (k ? percent(k / (get("_meta").thresholds + 1), 0) : "by score") });
@@ -143,10 +143,10 @@ function render(context) {
         const thumb = h("canvas", { class: "rdl-thumb", width: 44, height: 44 });
         drawThumb(thumb, proposals[r.i]);
         const bars = columns.map(([c], k) => h("span", { class: c === "s" ? "rdl-score rdl-sum" : "rdl-score" },
-          h("i", { style: `width:${4 + 96 * ((r[c] - spans[k][0]) / (spans[k][1] - spans[k][0] || 1))}%` }), h("small", {}, r[c].toFixed(3))));
+          h("i", { style: `width:${4 + 96 * ((r[c] - spans[k][0]) / (spans[k][1] - spans[k][0] || 1))}%` }), h("small", {}, fixed(r[c], 3))));
         return h("button", {
           type: "button", role: "listitem", class: r.i === best ? "rdl-rank rdl-best" : "rdl-rank", "data-i": r.i, "aria-pressed": String(r.i === get("picked")),
-          "aria-label": `proposal ${r.i}${r.i === best ? ", chosen" : ""}: ` + columns.map(([c, n]) => `${n} ${r[c].toFixed(3)}`).join(", ") + (r.iou >= 0 ? `, IoU ${r.iou.toFixed(2)}` : ""),
+          "aria-label": `proposal ${r.i}${r.i === best ? ", chosen" : ""}: ` + columns.map(([c, n]) => `${n} ${fixed(r[c], 3)}`).join(", ") + (r.iou >= 0 ? `, IoU ${r.iou.toFixed(2)}` : ""),
           onpointerenter: () => { hovered = r.i; point(); }, onpointerleave: () => { hovered = null; point(); },
           onfocus: () => { hovered = r.i; point(); }, onblur: () => { hovered = null; point(); },
           onclick: () => set("picked", get("picked") === r.i ? -1 : r.i),
@@ -180,7 +180,7 @@ function render(context) {
       drawPicture(shown);
       const row = ranked.find((r) => r.i === shown);
       pane.note.textContent = !row ? "" : (shown === best ? "chosen" : `proposal ${shown}`) + (row.iou >= 0 ? `, IoU ${two(row.iou)}` : "");
-      if (row) line.say(`“${entry.text}”: ${shown === best ? "chosen is" : "shown is"} proposal ${shown} of ${ranked.length}, S ${row.s.toFixed(3)}${row.iou >= 0 ? `, IoU ${two(row.iou)}` : ""}.`);
+      if (row) line.say(`“${entry.text}”: ${shown === best ? "chosen is" : "shown is"} proposal ${shown} of ${ranked.length}, S ${fixed(row.s, 3)}${row.iou >= 0 ? `, IoU ${two(row.iou)}` : ""}.`);
     }
 
     function update() {
