@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick lint format notebooks lab evaluate bench bench-time bench-explorers tune measure ablation pictures train-toy data wheel clean
+.PHONY: help install chromium demo test test-quick lint format notebooks lab evaluate bench bench-time bench-evaluation bench-explorers tune measure ablation pictures train-toy data wheel clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -64,6 +64,11 @@ bench: install ## compute and memory at real size, counted without running: benc
 bench-time: install ## seconds on this machine, and a dry run of the whole pipeline at full size (minutes, 8 GB)
 	$(BIN)/python benchmarks/bench_time.py
 	$(BIN)/python benchmarks/full_size.py
+
+bench-evaluation: install ## what sharing an image's work and a second process buy; memory over 1000 images
+	$(BIN)/python benchmarks/bench_evaluation.py sharing
+	$(BIN)/python benchmarks/bench_evaluation.py processes
+	$(BIN)/python benchmarks/bench_evaluation.py memory
 
 tune: install ## choose the toy preset's constants on val; data/models/toy/tune.json
 	$(BIN)/python -m refdiff_lite.toy.tune

@@ -103,7 +103,9 @@ def fill(closeup: np.ndarray) -> np.ndarray:
     if seen.mean() > 0.99 or not seen.any():
         return closeup
     left, top, right, bottom = Image.fromarray(seen).getbbox()
-    return np.asarray(Image.fromarray(closeup[top:bottom, left:right]).resize(closeup.shape[1::-1], Image.Resampling.BICUBIC))
+    return np.asarray(
+        Image.fromarray(closeup[top:bottom, left:right]).resize(closeup.shape[1::-1], Image.Resampling.BICUBIC)
+    )
 
 
 @torch.no_grad()
