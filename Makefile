@@ -53,9 +53,11 @@ lab: install ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/README.md
 
 METHODS := g gs ds full random largest oracle cropping region-token global-local
-evaluate: install ## README's tables: four variants, six baselines, all styles of ToyRef test; goes on after a stop
-	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle
-	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %)
+evaluate: install ## README's tables, on ToyRef test and unseen; goes on after a stop (new weights: make evaluate FLAGS=--fresh)
+	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle $(FLAGS)
+	$(BIN)/refdiff-lite evaluate toyref --split unseen --proposals oracle --out out/unseen-oracle $(FLAGS)
+	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %) $(FLAGS)
+	$(BIN)/python -m refdiff_lite.toy.results out/test-oracle out/unseen-oracle out/test-felzenszwalb
 
 bench: install ## compute and memory at real size, counted without running: benchmarks/
 	$(BIN)/python benchmarks/bench_compute.py
