@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-explorers tune measure ablation pictures train-toy data wheel clean
+.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers tune measure ablation pictures train-toy data wheel clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -69,9 +69,11 @@ lab: install ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/README.md
 
 METHODS := g gs ds full random largest oracle cropping region-token global-local
-evaluate: install ## README's tables: four variants, six baselines, all styles of ToyRef test; goes on after a stop
-	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle
-	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %)
+evaluate: install ## README's tables, on ToyRef test and unseen; goes on after a stop (new weights: make evaluate FLAGS=--fresh)
+	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle $(FLAGS)
+	$(BIN)/refdiff-lite evaluate toyref --split unseen --proposals oracle --out out/unseen-oracle $(FLAGS)
+	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %) $(FLAGS)
+	$(BIN)/python -m refdiff_lite.toy.results out/test-oracle out/unseen-oracle out/test-felzenszwalb
 
 bench: install ## compute and memory at real size, counted without running: benchmarks/
 	$(BIN)/python benchmarks/bench_compute.py
@@ -80,6 +82,11 @@ bench: install ## compute and memory at real size, counted without running: benc
 bench-time: install ## CPU seconds on this machine, and a dry run of the whole pipeline at full size (10 minutes, 10 GB)
 	$(BIN)/python benchmarks/bench_time.py
 	$(BIN)/python benchmarks/full_size.py
+
+bench-evaluation: install ## what sharing an image's work and a second process buy; memory over 1000 images
+	$(BIN)/python benchmarks/bench_evaluation.py sharing
+	$(BIN)/python benchmarks/bench_evaluation.py processes
+	$(BIN)/python benchmarks/bench_evaluation.py memory
 
 tune: install ## choose the toy preset's constants on val; data/models/toy/tune.json
 	$(BIN)/python -m refdiff_lite.toy.tune

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -236,18 +236,21 @@ def evaluate(
             raise ValueError(f"--shard {shard!r}: write i/n, for example 1/4")
         from .evaluation import evaluate as run
         from .evaluation import processes, table
+        from .journal import at_work
         from .pipeline import RefDiff
 
         settings = _config(preset.value, config, seed)
         if config is not None and config.value == "official" and data == "refcocog":
             settings = settings.replace(min_area=0)  # as its code has it for this data set alone
         names = [v.value for v in variant] if variant else list(VARIANTS)
+        part = int(found[1]), int(found[2])
         team = processes()  # before the networks are loaded: it says on which GPU
-        model = RefDiff.from_preset(preset.value, settings, **choices)
-        summary = run(
-            model, samples, names, proposals.value, out, about,
-            limit=limit, shard=(int(found[1]), int(found[2])), retry=retry, fresh=fresh, team=team,
-        )  # fmt: skip
+        with at_work(out, part, fresh) if team.is_main_process else nullcontext():  # refuse before that, too
+            model = RefDiff.from_preset(preset.value, settings, **choices)
+            summary = run(
+                model, samples, names, proposals.value, out, about,
+                limit=limit, shard=part, retry=retry, fresh=fresh, team=team,
+            )  # fmt: skip
     if summary:
         typer.echo(table(summary))
         if summary["errors"]:

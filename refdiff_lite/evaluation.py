@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from .datasets import Record, Sample
 from .expression import parse
 from .fusion import fuse
 from .images import check_folder, write_text
-from .journal import Journal, errors, weights_digest
+from .journal import Journal, at_work, errors, weights_digest
 from .metrics import areas, iou
 from .pipeline import RefDiff, Scene
 from .report import write_report
@@ -168,7 +169,8 @@ def evaluate(
         the summary (see :func:`conclude`); empty on all but the main process.
 
     Raises:
-        ValueError: ``out`` holds a run of another config, other weights or other data.
+        ValueError: ``out`` holds a run of another config, other weights or other data, or another command is at work
+            there on the same images.
     """
     if unknown := [v for v in variants if v not in METHODS]:
         raise ValueError(f"unknown variant {unknown[0]!r}: choose among {', '.join(METHODS)}")
@@ -188,16 +190,20 @@ def evaluate(
     chosen = list(data[:limit])
     mine = chosen[shard[0] - 1 :: shard[1]][team.process_index :: team.num_processes]
     journal = Journal(check_folder(out))
-    if team.is_main_process:
-        journal.open(identity, fresh)
-    team.wait_for_everyone()
-    journal.open(identity)
-    done = {i for i, rows in journal.rows(mine).items() if not (retry and errors(rows))}
-    team.wait_for_everyone()  # nobody writes before everybody has read
-    worker = f"shard{shard[0]}of{shard[1]}-process{team.process_index}of{team.num_processes}"
-    _work(model, mine, done, variants, proposals, journal, worker, not team.is_main_process)
-    team.wait_for_everyone()
-    return conclude(model, data, chosen, variants, proposals, journal, about) if team.is_main_process else {}
+    with at_work(journal.folder, shard, fresh) if team.is_main_process else nullcontext():
+        if team.is_main_process:
+            journal.open(identity, fresh)
+        team.wait_for_everyone()
+        journal.open(identity)
+        done = {i for i, rows in journal.rows(mine).items() if not (retry and errors(rows))}
+        team.wait_for_everyone()  # nobody writes before everybody has read
+        worker = f"shard{shard[0]}of{shard[1]}-process{team.process_index}of{team.num_processes}"
+        _work(model, mine, done, variants, proposals, journal, worker, not team.is_main_process)
+        team.wait_for_everyone()
+        if not team.is_main_process:
+            return {}
+        with journal.alone:
+            return conclude(model, data, chosen, variants, proposals, journal, about)
 
 
 def _work(

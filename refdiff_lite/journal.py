@@ -10,10 +10,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from .backbones import Backbones
 from .datasets import Sample
@@ -33,11 +35,40 @@ def weights_digest(nets: Backbones, with_sam: bool = False) -> str:
     return found.hexdigest()
 
 
+@contextmanager
+def at_work(folder: Path, shard: tuple[int, int], fresh: bool = False) -> Iterator[None]:
+    """Hold one shard of the run in ``folder``, so that no second command does the same work or drops what we write.
+
+    The lock ends with the process, also when that is killed. One process may take it twice.
+
+    Raises:
+        ValueError: another process holds this shard, or a share of another size; with ``fresh``, any shard.
+    """
+    own, share = folder / f".shard{shard[0]}of{shard[1]}.lock", f"of{shard[1]}"
+    for path in sorted(folder.glob(".shard*.lock")):
+        if path != own and (fresh or not path.stem.endswith(share)):
+            with _hold(path):
+                pass
+    with _hold(own):
+        yield
+
+
+def _hold(path: Path) -> Any:
+    try:
+        return FileLock(path, timeout=0, is_singleton=True).acquire()
+    except Timeout:
+        raise ValueError(
+            f"another command is at work on {path.stem[1:]} in {path.parent}: wait for it, or choose another --out"
+        ) from None
+
+
 class Journal:
     """The lines of a run in ``folder/parts/``, one file per worker, and what the run is made of in ``folder/run.json``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.parts = folder, folder / "parts"
+        self.alone = FileLock(folder / ".run.lock")
+        """Held while files of the whole run are read and written: two shards may begin or end at once."""
 
     def open(self, identity: dict[str, Any], fresh: bool = False) -> None:
         """Begin a run, or go on with one of the same identity.
@@ -45,10 +76,13 @@ class Journal:
         Raises:
             ValueError: what lies in the folder is of another config, other weights or other data; tells which.
         """
+        with self.alone:
+            self._open(json.loads(json.dumps(identity)), fresh)
+
+    def _open(self, identity: dict[str, Any], fresh: bool) -> None:
         if fresh:
             shutil.rmtree(self.parts, ignore_errors=True)
             (self.folder / "run.json").unlink(missing_ok=True)
-        identity = json.loads(json.dumps(identity))
         try:
             before = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -144,6 +144,7 @@ def write_report(path: Path, summary: dict[str, Any], rows: Sequence[Row], sampl
     text = page.get_template("report.html").render(
         s=summary,
         columns=COLUMNS,
+        styles=sorted(style for style in summary["variants"][summary["variant"]] if style != "all"),
         percent=percent,
         charts=charts(summary, rows),
         errors=[r for r in rows if "error" in r],

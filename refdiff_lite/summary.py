@@ -58,9 +58,12 @@ def gains(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
     return found
 
 
+SIZES = ("under 2 % of the image", "2 to 8 %", "over 8 %")
+
+
 def _size(row: Row) -> str:
     share = row["area"] / max(1, row["pixels"])
-    return "under 2 % of the image" if share < 0.02 else "2 to 8 %" if share < 0.08 else "over 8 %"
+    return SIZES[(share >= 0.02) + (share >= 0.08)]
 
 
 SLICES: dict[str, Callable[[Row], str]] = {
@@ -78,7 +81,11 @@ def slices(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, Any]]]:
     for row in rows:
         for name, of in SLICES.items():
             groups[name][of(row)].append(row)
-    return {name: {k: summarise(r) for k, r in sorted(found.items())} for name, found in groups.items()}
+
+    def order(key: str) -> tuple[int, str]:
+        return (SIZES.index(key) if key in SIZES else 0), key
+
+    return {name: {k: summarise(found[k]) for k in sorted(found, key=order)} for name, found in groups.items()}
 
 
 def comparable(about: dict[str, Any]) -> tuple[list[tuple[Published, float]], list[str]]:

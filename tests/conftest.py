@@ -168,3 +168,41 @@ def open_widgets():
         return set(module._instances if hasattr(module, "_instances") else ipywidgets.Widget.widgets)
 
     return names
+
+
+@pytest.fixture
+def report(tmp_path):
+    """A report in which everything failed that can, on data that want to run a script."""
+    from pycocotools import mask as coco_mask
+
+    from refdiff_lite import RefDiffConfig
+    from refdiff_lite.datasets.toyref import load_toyref
+    from refdiff_lite.report import write_report
+    from refdiff_lite.summary import gains, slices, summarise
+
+    evil = '<script>alert("x")</script> & cat'
+    samples = load_toyref("val", "noun", 4)
+    rows = []
+    for s in samples:
+        for r in s.records:
+            for variant in ("full", "random"):
+                empty = coco_mask.encode(np.zeros(s.size, np.uint8, order="F"))["counts"].decode()
+                rows.append({
+                    "image_id": s.image_id, "sent_id": r.sent_id, "style": "noun", "text": evil, "variant": variant,
+                    "intersection": 0, "union": 10, "iou": 0.0, "hit": False, "objects": 3, "same": 0, "area": 10,
+                    "pixels": 100, "cues": [], "rle": empty,
+                } | ({"alpha_iou": [0.1] * 11, "recall": 0.6} if variant == "full" else {}))  # fmt: skip
+    rows[-1] |= {"error": f"ValueError: {evil}"}
+    lead = [r for r in rows if r["variant"] == "full"]
+    summary = {
+        "variant": "full", **summarise(lead), "data": "toyref", "split": "val", "proposals": "oracle", "preset": "toy",
+        "seed": 0, "images_total": 9, "complete": False, "missing_images": [5], "slices": slices(lead), "gains": gains(rows),
+        "variants": {
+            v: {style: summarise([r for r in rows if r["variant"] == v]) for style in ("all", "noun", "toyref")}
+            for v in ("full", "random")
+        },
+        "published": [{"method": "Ref-Diff", "metric": "mIoU", "value": 37.21}], "comparable": ["a note"],
+        "config": RefDiffConfig.toy().to_dict(),
+    }  # fmt: skip
+    write_report(tmp_path / "report.html", summary, rows, samples)
+    return tmp_path / "report.html"

@@ -1,11 +1,18 @@
 """The ablation compares each line with its group's first, on the same expressions."""
 
 import json
+import re
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from refdiff_lite import RefDiffConfig
+from refdiff_lite import RefDiff, RefDiffConfig
+from refdiff_lite.attend import attend
+from refdiff_lite.backbones import load
+from refdiff_lite.compat import cross_attention_modules
+from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation import evaluate_scene
 from refdiff_lite.toy import ablation
 
 
@@ -34,9 +41,26 @@ def test_summary_compares_expression_by_expression():
 
 
 @pytest.mark.slow
+def test_a_shared_pass_changes_no_row():
+    nets, sample = load("toy"), load_toyref("test", "noun", 1)[0]
+    toy = RefDiffConfig.toy
+    last = list(cross_attention_modules(nets.sd.unet))[-1]
+    configs = [toy(), toy(layers=re.escape(last)), toy(propagate=1), toy(positional_bias="none"), toy(noise_step=2)]
+    jobs = {ablation.Job(c, True, "oracle"): ["gs", "g"] for c in configs}
+    with patch("refdiff_lite.pipeline.attend", wraps=attend) as calls:
+        found = ablation.outcomes(nets, jobs, [sample])
+    assert calls.call_count == 2 * len(sample.records)  # toy's pass, and the one at another noise step
+    for job, rows in found.items():
+        assert rows == list(evaluate_scene(RefDiff(nets, job.config), sample, ["gs", "g"], "oracle"))
+    assert len({json.dumps(rows) for rows in found.values()}) > 2
+
+
+@pytest.mark.slow
 def test_the_command_writes_every_line(tmp_path, monkeypatch):
-    keep = {"variants, all styles", "attention, g by Otsu, noun, mIoU"}
+    best = "proposals, mean IoU of the best proposal, all styles"
+    keep = {"variants, all styles", "attention, g by Otsu, noun, mIoU", best}
     names = {"full", "ds", "gs", "g", "as chosen on val", "self-attention, once", "threshold by S_G (paper)"}
+    names |= {"Felzenszwalb", "clusters of self-attention"}
     every = ablation.rows
     monkeypatch.setattr(
         ablation, "rows", lambda layers: [r for r in every(layers) if r.group in keep and r.name in names]
@@ -48,5 +72,6 @@ def test_the_command_writes_every_line(tmp_path, monkeypatch):
     lines = groups["attention, g by Otsu, noun, mIoU"]
     assert lines["as chosen on val"]["change"] == 0
     assert lines["self-attention, once"]["value"] != lines["as chosen on val"]["value"]
+    assert groups[best]["Felzenszwalb"]["value"] != groups[best]["clusters of self-attention"]["value"]
     assert all(np.isfinite(row["value"]) and row["n"] > 0 for rows in groups.values() for row in rows.values())
     assert (tmp_path / "ablation.png").stat().st_size > 5_000

@@ -1,13 +1,16 @@
 """The command line as a user meets it."""
 
 import json
+import os
+import pickle
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from skimage import data as photos
-from test_refer import as_pickle, write_images
+from test_refer import Evil, as_pickle, write_images
 from typer.testing import CliRunner
 
 from refdiff_lite import hub
@@ -181,6 +184,53 @@ def test_doctor_says_what_to_do_about_each_gap(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (15 * gib, 16 * gib))
     monkeypatch.setattr(hub.Weights, "missing", lambda self: [])
     assert dict(report())["preset sd15"] == "ready, offline; fits T4"
+
+
+def evil_pickle(root):
+    (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps([Evil(os.system, f"touch {root / 'trace'}")]))
+
+
+def evil_zip(root):
+    with zipfile.ZipFile(root / "train2014.zip", "w") as archive:
+        archive.writestr("../evil.jpg", b"x")
+
+
+def height(value):
+    def write(root):
+        path = root / "refcoco" / "instances.json"
+        path.write_text(path.read_text().replace('"height": 40', f'"height": {value}'))
+
+    return write
+
+
+def looping_images(root):
+    (root / "train2014").rename(root / "images")
+    (root / "train2014").symlink_to(root / "train2014")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (evil_pickle, "is refused: it names"),
+        (evil_zip, "its member '../evil.jpg' points outside"),
+        (height("NaN"), "is not sound JSON"),
+        (height("1e999"), "is not sound JSON"),
+        (height("9" * 400), "image 7 of"),
+        (looping_images, "no folder or zip of images"),
+    ],
+)
+def test_hostile_data_are_refused_in_one_line_and_nothing_else_happens(tmp_path, monkeypatch, spoil, said):
+    monkeypatch.setattr("refdiff_lite.backbones.load", lambda name: pytest.fail("slow work before the check"))
+    data = tmp_path / "data"
+    as_pickle(data)
+    write_images(data / "train2014")
+    spoil(data)
+    before = sorted(tmp_path.rglob("*"))
+    found = run.invoke(app, ["evaluate", "refcoco", "--data-dir", str(data), "--out", str(tmp_path / "out")])
+    assert (found.exit_code, found.output.count("\n")) == (2, 1), found.output
+    assert said in found.output
+    assert len(found.output) < 600
+    assert sorted(p for p in tmp_path.rglob("*") if p != tmp_path / "out") == before
 
 
 @pytest.mark.slow

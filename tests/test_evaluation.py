@@ -236,17 +236,37 @@ def test_random_does_not_depend_on_order(data):
     assert len(set(found.values())) > 5
 
 
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def begin(out, data, model, variants=CHEAP, **kwargs):
+    """A run in a process of its own."""
+
+    def alone():
+        torch.set_num_threads(1)  # a fork has none of its parent's threads, and would wait for them for ever
+        run(out, data, model, variants, **kwargs)
+
+    process = multiprocessing.get_context("fork").Process(target=alone)
+    process.start()
+    return process
+
+
+def wait_for_lines(out, size=0, process=None):
+    """Until ``parts`` has grown beyond ``size`` bytes, two minutes at most."""
+    patience = time.monotonic() + 120
+    while time.monotonic() < patience and (process is None or process.is_alive()):
+        if sum(p.stat().st_size for p in out.glob("parts/*")) > size:
+            return
+        time.sleep(0.001)
+
+
 def kill_loop(out, start, kills, seed=0):
     """Start, wait for the first new line, wait a random moment, kill; ``kills`` times. Returns how often it was running."""
     rng, running = random.Random(seed), 0
     for _ in range(kills):
         size = sum(p.stat().st_size for p in out.glob("parts/*"))
         process = start()
-        patience = time.monotonic() + 120
-        while process.is_alive() and time.monotonic() < patience:
-            if sum(p.stat().st_size for p in out.glob("parts/*")) > size:
-                break
-            time.sleep(0.001)
+        wait_for_lines(out, size, process)
         time.sleep(rng.uniform(0, 0.02))
         running += process.is_alive()
         os.kill(process.pid, signal.SIGKILL)
@@ -255,28 +275,53 @@ def kill_loop(out, start, kills, seed=0):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_twenty_kills_change_nothing(tmp_path, data):
     data, variants = data[:120], CHEAP[:2]
     assert sum(len(s.records) for s in data) >= 200
     run(tmp_path / "whole", data, variants=variants)
-    context = multiprocessing.get_context("fork")
-
-    def alone():
-        torch.set_num_threads(1)  # a fork has none of its parent's threads, and would wait for them for ever
-        run(tmp_path / "killed", data, FakeModel(delay=0.005), variants)
-
-    def start():
-        process = context.Process(target=alone)
-        process.start()
-        return process
-
-    assert kill_loop(tmp_path / "killed", start, 20) >= 15
+    model = FakeModel(delay=0.005)
+    assert kill_loop(tmp_path / "killed", lambda: begin(tmp_path / "killed", data, model, variants), 20) >= 15
     assert not (tmp_path / "killed" / "results.jsonl").exists(), "the kills came too late"
     run(tmp_path / "killed", data, variants=variants)
     assert sorted(lines(tmp_path / "killed")) == sorted(lines(tmp_path / "whole"))
     summaries = [json.loads((tmp_path / d / "summary.json").read_text()) for d in ("killed", "whole")]
     assert summaries[0] == summaries[1]
+
+
+@needs_fork
+def test_a_second_command_on_the_same_images_is_refused_until_the_first_ends(tmp_path, data):
+    data, out = data[:30], tmp_path / "out"
+    run(tmp_path / "whole", data)
+    first = begin(out, data, FakeModel(delay=0.2))
+    wait_for_lines(out)
+    try:
+        for changes in ({}, {"shard": (1, 2)}, {"shard": (1, 2), "fresh": True}):
+            model, start = FakeModel(), time.monotonic()
+            with pytest.raises(ValueError, match="another command is at work on shard1of1 in"):
+                run(out, data, model, **changes)
+            assert model.asked == 0
+            assert time.monotonic() - start < 3
+        assert first.is_alive()
+    finally:
+        os.kill(first.pid, signal.SIGKILL)  # which frees the lock
+        first.join()
+    run(out, data)
+    assert lines(out) == lines(tmp_path / "whole")
+
+
+@needs_fork
+def test_shards_run_at_once_and_the_last_one_sums_up_all(tmp_path, data):
+    data, out = data[:24], tmp_path / "out"
+    run(tmp_path / "whole", data)
+    shards = [begin(out, data, FakeModel(delay=0.05), shard=(i, 3)) for i in (1, 2, 3)]
+    wait_for_lines(out)
+    with pytest.raises(ValueError, match="at work on shard1of3"):  # it would drop what the other shards write
+        run(out, data, shard=(2, 3), fresh=True)
+    for shard in shards:
+        shard.join()
+    assert [s.exitcode for s in shards] == [0, 0, 0]
+    assert lines(out) == lines(tmp_path / "whole")
 
 
 def launch(arguments, out, processes=1):

@@ -7,6 +7,10 @@ image; ``change`` compares with the group's first row on the same expressions.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -15,25 +19,41 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
-from ..backbones import load
+from ..attention import AttentionMaps, Kind
+from ..backbones import Backbones, load
 from ..compat import cross_attention_modules
-from ..config import RefDiffConfig, Variant
+from ..config import ProposalKind, RefDiffConfig, Variant
 from ..datasets import Sample
 from ..datasets.toyref import load_toyref
 from ..evaluation import evaluate_scene
 from ..images import check_folder, write_text, write_whole
 from ..metrics import bootstrap
-from ..pipeline import RefDiff
+from ..pipeline import RefDiff, Scene
+
+METRICS = {"hit": "accuracy", "iou": "mIoU", "recall": "mean IoU of the best proposal"}
+
+
+class Job(NamedTuple):
+    """What must be computed once: lines that differ only in variant and metric share it."""
+
+    config: RefDiffConfig
+    nouns: bool
+    proposals: ProposalKind
 
 
 class Row(NamedTuple):
-    """One line of the ablation: which variant, judged by ``metric`` ("hit" is accuracy, "iou" is mIoU), after which change."""
+    """One line of the ablation: which variant, judged by which of :data:`METRICS`, after which change."""
 
     group: str
     name: str
     variant: Variant
     metric: str
     config: RefDiffConfig
+    proposals: ProposalKind = "oracle"
+
+    @property
+    def job(self) -> Job:
+        return Job(self.config, "noun" in self.group, self.proposals)
 
 
 def rows(layers: list[str]) -> list[Row]:
@@ -71,13 +91,61 @@ def rows(layers: list[str]) -> list[Row]:
         *(Row("attention, gs, noun", n, "gs", "hit", toy(**c)) for n, c in attention.items()),
         *(Row("attention, g by Otsu, noun, mIoU", n, "g", "iou", toy(**c)) for n, c in attention.items()),
         Row("attention, g by Otsu, noun, mIoU", "threshold by S_G (paper)", "g", "iou", toy(weak_choice="score")),
+        *(
+            Row(f"proposals, {METRICS[metric]}, {of}all styles", name, "full", metric, toy(), kind)
+            for metric, of in (("recall", ""), ("iou", "full, "), ("hit", "full, "))
+            for name, kind in (("Felzenszwalb", "felzenszwalb"), ("clusters of self-attention", "self-attention"))
+        ),
     ]  # fmt: skip
 
 
-def outcomes(nets: Any, config: RefDiffConfig, variants: list[Variant], samples: list[Sample]) -> list[dict[str, Any]]:
-    """One row per expression and variant, with the true masks as proposals (g has its own)."""
-    model = RefDiff(nets, config)
-    return [row for sample in samples for row in evaluate_scene(model, sample, variants, "oracle")]
+AFTER_THE_PASS = ("layers", "propagate", "weak_choice", "positional_bias")
+Ask = Callable[[tuple[str, ...]], list[dict[Kind, AttentionMaps]]]
+
+
+class SharedPasses(RefDiff):
+    """Reads the attention of toy's own pass from ``ask``, where the config differs only in what is made of that pass."""
+
+    def __init__(self, nets: Backbones, config: RefDiffConfig, ask: Ask) -> None:
+        super().__init__(nets, config)
+        toy = RefDiffConfig.toy()
+        same = config.replace(**{f: getattr(toy, f) for f in AFTER_THE_PASS}) == toy
+        self.ask = ask if same else None
+
+    def set_image(self, image: Any, *, oracle: np.ndarray | None = None) -> Scene:
+        return _Scene(self, image, oracle)
+
+
+class _Scene(Scene):
+    model: SharedPasses
+
+    def attend_all(self, prompts: list[str], kinds: Sequence[Kind] = ("cross",)) -> list[dict[Kind, AttentionMaps]]:
+        if self.model.ask is None:
+            return super().attend_all(prompts, kinds)
+        pattern = self.model.backbones.layers if self.config.layers is None else self.config.layers
+        wanted = {"cross": pattern, "self": self.model.backbones.self_layers}
+
+        def chosen(maps: AttentionMaps) -> AttentionMaps:
+            return replace(maps, maps={n: m for n, m in maps.maps.items() if re.search(wanted[maps.kind], n)})
+
+        return [{kind: chosen(found[kind]) for kind in kinds} for found in self.model.ask(tuple(prompts))]
+
+
+def outcomes(nets: Backbones, jobs: dict[Job, list[Variant]], samples: list[Sample]) -> dict[Job, list[dict[str, Any]]]:
+    """Per job one row per expression and variant, image by image (g has its own proposals)."""
+    found: dict[Job, list[dict[str, Any]]] = {job: [] for job in jobs}
+    every = RefDiff(nets, RefDiffConfig.toy(layers=""))
+    for sample in tqdm(samples, "ablation", mininterval=5):
+        nouns = replace(sample, records=tuple(r for r in sample.records if r.style == "noun"))
+        ask = cache(partial(_all_maps, every.set_image(sample.image())))
+        for job, variants in jobs.items():
+            model = SharedPasses(nets, job.config, ask)
+            found[job] += evaluate_scene(model, nouns if job.nouns else sample, variants, job.proposals)
+    return found
+
+
+def _all_maps(scene: Scene, prompts: tuple[str, ...]) -> list[dict[Kind, AttentionMaps]]:
+    return scene.attend_all(list(prompts), ("cross", "self"))
 
 
 def summary(values: list[float], base: list[float], images: list[int]) -> dict[str, Any]:
@@ -118,21 +186,17 @@ def main(
     """Run every line, print the tables, write ablation.json and a figure."""
     check_folder(out)
     nets = load("toy")
-    everything, nouns = load_toyref("test", None, limit), load_toyref("test", "noun", limit)
     lines = rows(list(cross_attention_modules(nets.sd.unet)))
-    jobs: dict[tuple[RefDiffConfig, bool], list[Variant]] = {}  # lines of one config share the work per image
+    jobs: dict[Job, list[Variant]] = {}
     for row in lines:
-        wanted = jobs.setdefault((row.config, "noun" in row.group), [])
+        wanted = jobs.setdefault(row.job, [])
         wanted += [row.variant] if row.variant not in wanted else []
-    found = {
-        job: outcomes(nets, job[0], variants, nouns if job[1] else everything)
-        for job, variants in tqdm(jobs.items(), "ablation", mininterval=5)
-    }
+    found = outcomes(nets, jobs, load_toyref("test", limit=limit))
     report: dict[str, dict[str, Any]] = {}
     first: dict[str, list[float]] = {}
     for row in lines:
-        mine = [r for r in found[row.config, "noun" in row.group] if r["variant"] == row.variant]
-        values = [float(r[row.metric]) for r in mine]
+        mine = [r for r in found[row.job] if r["variant"] == row.variant]
+        values = [float(r.get(row.metric, 0)) for r in mine]
         base = first.setdefault(row.group, values)
         report.setdefault(row.group, {})[row.name] = summary(values, base, [r["image_id"] for r in mine])
     write_text(out / "ablation.json", json.dumps({"seed": RefDiffConfig.toy().seed, "groups": report}, indent=1) + "\n")
