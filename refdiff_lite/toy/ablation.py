@@ -66,6 +66,10 @@ def rows(layers: list[str]) -> list[Row]:
         "crop alone (official)": "crop",
         "masked alone (paper)": "masked",
     }
+    found: tuple[tuple[str, ProposalKind], ...] = (
+        ("Felzenszwalb", "felzenszwalb"),
+        ("clusters of self-attention", "self-attention"),
+    )
     attention: dict[str, dict[str, Any]] = {
         "as chosen on val": {},
         "logits": {"scores": "logits"},
@@ -94,7 +98,7 @@ def rows(layers: list[str]) -> list[Row]:
         *(
             Row(f"proposals, {METRICS[metric]}, {of}all styles", name, "full", metric, toy(), kind)
             for metric, of in (("recall", ""), ("iou", "full, "), ("hit", "full, "))
-            for name, kind in (("Felzenszwalb", "felzenszwalb"), ("clusters of self-attention", "self-attention"))
+            for name, kind in found
         ),
     ]  # fmt: skip
 
