@@ -64,3 +64,22 @@ def test_a_part_that_is_not_there_is_named(benchmarks, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         __import__("bench_time").main()
     assert "no part unet: choose of capture, score" in capsys.readouterr().err
+
+
+def test_the_full_size_run_with_small_networks(benchmarks, sd15_shape, monkeypatch, capsys):
+    """The script itself, with CLIP's whole vocabulary; ``make bench-time`` runs it at full size."""
+    import open_clip
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    full_size = __import__("full_size")
+    text = CLIPTextConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+    vision = dict(image_size=224, patch_size=32, layers=1, width=32, head_width=16)
+    clip = open_clip.CLIP(16, vision, dict(width=16, heads=2, layers=1))
+    parts = (("vae", sd15_shape.vae), ("unet", sd15_shape.unet), ("text_encoder", CLIPTextModel(text)), ("clip", clip))
+    for name, net in parts:
+        monkeypatch.setattr(full_size, f"make_{name}", lambda device, dtype, net=net: net)
+    monkeypatch.setattr(sys, "argv", ["full_size.py", "--side", "64"])
+    full_size.main()
+    said = capsys.readouterr().out
+    assert [line.split(":")[0] for line in said.splitlines()[1:-1]] == ["g", "gs", "ds", "full"]
+    assert "64 px; most memory" in said
