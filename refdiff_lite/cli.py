@@ -69,7 +69,7 @@ def _choices(
     """What :func:`backbones.load` is to choose, refused where it would do nothing."""
     from .backbones import check_preset
 
-    chosen = {"clip": clip and clip.value, "sam": sam and sam.value, "low_memory": low_memory}
+    chosen: dict[str, Any] = {"clip": clip and clip.value, "sam": sam and sam.value, "low_memory": low_memory}
     check_preset(preset, **chosen)
     if sam and proposals != "sam":
         raise ValueError("--sam chooses the network of --proposals sam: give both")
