@@ -34,9 +34,10 @@ test: install chromium lint ## lint, type-check, all tests
 test-quick: install ## the tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
-# Colab runs Python 3.13; where this machine has none, the same packages in another Python.
+# Colab runs Python 3.13: on the path, or pyenv's; where there is none, the same packages in another Python.
 COLAB := .venv-colab
-COLAB_PYTHON ?= $(shell python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || echo $(PYTHON))
+COLAB_PYTHON ?= $(or $(shell python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null),\
+  $(lastword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13)),$(PYTHON))
 MARKED ?= not slow
 $(COLAB)/installed: pyproject.toml tests/colab.txt
 	@echo "setting up $(COLAB) with Colab's versions: some minutes, about 7 GB"

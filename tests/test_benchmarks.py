@@ -43,14 +43,23 @@ def test_sd15_fits_a_gpu_of_16_gb_and_low_memory_one_of_6(benchmarks, side):
         assert low < 6e9 - context
 
 
-def test_every_part_of_the_timing_prints_its_ratio(benchmarks, sd15_shape, clip, monkeypatch, capsys):
+@pytest.fixture
+def small_clip():
+    """CLIP's whole vocabulary and input side, hardly any network."""
+    import open_clip
+
+    vision = dict(image_size=224, patch_size=32, layers=1, width=32, head_width=16)
+    return open_clip.CLIP(16, vision, dict(width=16, heads=2, layers=1)).eval().requires_grad_(False)
+
+
+def test_every_part_of_the_timing_prints_its_ratio(benchmarks, sd15_shape, small_clip, monkeypatch, capsys):
     from diffusers import UNet2DConditionModel
 
     bench_time = __import__("bench_time")
     unet = UNet2DConditionModel(
         block_out_channels=(8, 8, 16, 16), cross_attention_dim=768, attention_head_dim=2, norm_num_groups=4
     )
-    for name, net in (("unet", unet.eval()), ("vae", sd15_shape.vae), ("clip", clip)):
+    for name, net in (("unet", unet.eval()), ("vae", sd15_shape.vae), ("clip", small_clip)):
         monkeypatch.setattr(bench_time, f"make_{name}", lambda device, net=net: net)
     monkeypatch.setattr(sys, "argv", ["bench_time.py", "--side", "64", "--rounds", "1"])
     bench_time.main()
@@ -64,3 +73,24 @@ def test_a_part_that_is_not_there_is_named(benchmarks, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         __import__("bench_time").main()
     assert "no part unet: choose of capture, score" in capsys.readouterr().err
+
+
+def test_the_full_size_run_with_small_networks(benchmarks, sd15_shape, small_clip, monkeypatch, capsys):
+    """The script itself, with CLIP's whole vocabulary; ``make bench-time`` runs it at full size."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    full_size = __import__("full_size")
+    text = CLIPTextConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+    parts = (
+        ("vae", sd15_shape.vae),
+        ("unet", sd15_shape.unet),
+        ("text_encoder", CLIPTextModel(text)),
+        ("clip", small_clip),
+    )
+    for name, net in parts:
+        monkeypatch.setattr(full_size, f"make_{name}", lambda device, dtype, net=net: net)
+    monkeypatch.setattr(sys, "argv", ["full_size.py", "--side", "64"])
+    full_size.main()
+    said = capsys.readouterr().out
+    assert [line.split(":")[0] for line in said.splitlines()[1:-1]] == ["g", "gs", "ds", "full"]
+    assert "64 px; most memory" in said
