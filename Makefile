@@ -60,7 +60,7 @@ format: install ## ruff's formatter and safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-notebooks: install ## build all lessons and their exercises from notebooks/*.py (one: make notebooks ONLY=03)
+notebooks: install ## build all lessons and their exercises from notebooks/*.py and the tour (one: make notebooks ONLY=03)
 	$(BIN)/python notebooks/build_notebooks.py $(ONLY)
 
 lesson-table: install ## run all lessons; cells, words, figures, exercises and seconds of each

@@ -1,6 +1,5 @@
 """An explorer answers a hand at once: far from the goals of ``make bench-explorers`` is a failure on any machine."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,26 +8,33 @@ import pytest
 from refdiff_lite.widgets import AttentionExplorer
 
 pytestmark = pytest.mark.slow
-FACTOR = 10
-"""Machines that run tests are slow and busy; the goals themselves are measured on a quiet one and committed."""
+FACTOR, FRAME, TRIES = 5, 16, 3
+"""Goals are measured on a quiet machine and committed. Here a factor is allowed, and more where even a page that does
+nothing takes longer than a frame (ms) to follow the mouse; the best of some tries counts, for noise only adds."""
+IDLE = "<!doctype html><div class='rdl-stage' style='height: 500px'></div>"
 
 
 @pytest.fixture
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    yield __import__("bench_explorers")
-    sys.modules.pop("bench_explorers", None)
+    return __import__("bench_explorers")
 
 
 def test_hovering_at_stable_diffusions_size_draws_in_time(bench, chromium, tmp_path):
-    explorer = AttentionExplorer(bench.sd_sized(np.random.default_rng(0)))
-    page = explorer.save_html(tmp_path / "sd.html")
-    opened, hovers = bench.timed(chromium, page, bench.hover)
-    found = {
-        "opening the page, ms": opened,
-        "hover to frame, median ms": np.median(hovers),
-        "hover to frame, p95 ms": np.percentile(hovers, 95),
-        "export, MB": page.stat().st_size / 1e6 * FACTOR,  # no slower machine makes a file longer
-    }
-    assert len(hovers) >= 100
-    assert {name: value for name, value in found.items() if value > FACTOR * bench.LIMITS[name]} == {}
+    page = AttentionExplorer(bench.sd_sized(np.random.default_rng(0))).save_html(tmp_path / "sd.html")
+    idle = tmp_path / "idle.html"
+    idle.write_text(IDLE)
+    ratios = []
+    for _ in range(TRIES):
+        slow = max(1.0, np.median(bench.timed(chromium, idle, bench.hover)[1]) / FRAME)
+        opened, hovers = bench.timed(chromium, page, bench.hover)
+        assert len(hovers) >= 100
+        found = {
+            "opening the page, ms": opened,
+            "hover to frame, median ms": np.median(hovers),
+            "hover to frame, p95 ms": np.percentile(hovers, 95),
+        }
+        ratios.append(max(value / bench.LIMITS[name] / slow for name, value in found.items()))
+        if ratios[-1] <= FACTOR:
+            break
+    assert min(ratios) <= FACTOR, f"times over their goals, in {TRIES} tries: {ratios}"
