@@ -77,6 +77,10 @@ def rows(layers: list[str]) -> list[Row]:
         "self-attention, once": {"propagate": 1},
         "self-attention, twice": {"propagate": 2},
     }
+    generators: dict[str, ProposalKind] = {
+        "Felzenszwalb": "felzenszwalb",
+        "clusters of self-attention": "self-attention",
+    }
     return [
         *(Row("variants, all styles", v, v, "hit", toy()) for v in ("full", "ds", "gs", "g")),
         *(
@@ -94,7 +98,7 @@ def rows(layers: list[str]) -> list[Row]:
         *(
             Row(f"proposals, {METRICS[metric]}, {of}all styles", name, "full", metric, toy(), kind)
             for metric, of in (("recall", ""), ("iou", "full, "), ("hit", "full, "))
-            for name, kind in (("Felzenszwalb", "felzenszwalb"), ("clusters of self-attention", "self-attention"))
+            for name, kind in generators.items()
         ),
     ]  # fmt: skip
 
