@@ -66,10 +66,6 @@ def rows(layers: list[str]) -> list[Row]:
         "crop alone (official)": "crop",
         "masked alone (paper)": "masked",
     }
-    found: tuple[tuple[str, ProposalKind], ...] = (
-        ("Felzenszwalb", "felzenszwalb"),
-        ("clusters of self-attention", "self-attention"),
-    )
     attention: dict[str, dict[str, Any]] = {
         "as chosen on val": {},
         "logits": {"scores": "logits"},
@@ -80,6 +76,10 @@ def rows(layers: list[str]) -> list[Row]:
         **{f"noise at step {s} of 20": {"noise_step": s, "denoise_steps": (s,)} for s in (0, 1, 2, 4, 8, 12)},
         "self-attention, once": {"propagate": 1},
         "self-attention, twice": {"propagate": 2},
+    }
+    generators: dict[str, ProposalKind] = {
+        "Felzenszwalb": "felzenszwalb",
+        "clusters of self-attention": "self-attention",
     }
     return [
         *(Row("variants, all styles", v, v, "hit", toy()) for v in ("full", "ds", "gs", "g")),
@@ -98,7 +98,7 @@ def rows(layers: list[str]) -> list[Row]:
         *(
             Row(f"proposals, {METRICS[metric]}, {of}all styles", name, "full", metric, toy(), kind)
             for metric, of in (("recall", ""), ("iou", "full, "), ("hit", "full, "))
-            for name, kind in found
+            for name, kind in generators.items()
         ),
     ]  # fmt: skip
 
