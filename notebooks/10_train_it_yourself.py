@@ -40,8 +40,9 @@ from refdiff_lite.toy.training import learning_rate, to_tensor, train
 from refdiff_lite.viz import show_image
 
 # %% [markdown]
-# Every network of these lessons was trained on a laptop's CPU, in some hours. Here you do it yourself, with the same code,
-# in a world so small that a minute is enough to see each network learn: eight kinds of thing, close-ups of 64 pixels.
+# Every small network of these lessons was trained on two cores of a CPU, in some hours. Here you do it yourself, with the
+# same parts, in a world so small that a minute is enough to see each of them learn: eight kinds of thing, close-ups of 64
+# pixels.
 # With five minutes to spend, change one number:
 
 # %%
