@@ -111,12 +111,10 @@ def contrastive_loss(logits: torch.Tensor, texts: list[str]) -> torch.Tensor:
 def fill(closeup: np.ndarray) -> np.ndarray:
     """A close-up (H, W, 3) uint8; where it is on black, the thing fills the picture, as in a crop of a proposal."""
     seen = closeup.max(-1) > 16
-    if seen.mean() > 0.99 or not seen.any():
+    box = Image.fromarray(seen).getbbox()
+    if box is None or seen.mean() > 0.99:
         return closeup
-    left, top, right, bottom = Image.fromarray(seen).getbbox()
-    return np.asarray(
-        Image.fromarray(closeup[top:bottom, left:right]).resize(closeup.shape[1::-1], Image.Resampling.BICUBIC)
-    )
+    return np.asarray(Image.fromarray(closeup).crop(box).resize(closeup.shape[1::-1], Image.Resampling.BICUBIC))
 
 
 @torch.no_grad()
