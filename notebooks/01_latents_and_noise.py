@@ -69,9 +69,9 @@ show_image(back, axes[5], "decoded")
 plt.show()
 
 # %% [markdown]
-# Red is positive, blue negative, white zero. The latents are still a picture of a kind: each object stands where it
-# stood, but at an eighth of the resolution. This is why attention maps, later, are so coarse. The decoded picture is
-# softer than the original. How much softer?
+# Red is positive, blue negative, white zero; full colour is 3. The latents are still a picture of a kind: each object
+# stands where it stood, but at an eighth of the resolution. This is why attention maps, later, are so coarse. The decoded
+# picture is softer than the original. How much softer?
 
 # %% [markdown]
 # **PSNR** puts a number on it: the peak value, squared, over the mean squared error, in decibels.
