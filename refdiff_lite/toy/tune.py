@@ -89,7 +89,7 @@ def ranking_rows(model: RefDiff, samples: list[Sample], config: RefDiffConfig) -
             bias: RefDiff(nets, config.replace(positional_bias=bias)).set_image(sample.path, oracle=sample.masks)
             for bias in ("none", "both")
         }
-        masks = torch.from_numpy(sample.masks)
+        masks = scenes["none"].proposals("oracle")  # sorted by size: not the order of sample.masks
         for record in sample.records:
             parsed = parse(record.text)
             s_g = scenes["none"].segment(record.text, "gs", "oracle").scores["S_G"]
@@ -99,7 +99,8 @@ def ranking_rows(model: RefDiff, samples: list[Sample], config: RefDiffConfig) -
                 for bias, scene in scenes.items()
                 for branch in ("crop", "masked")
             }
-            rows.append({"s_g": s_g, "parts": parts, "target": record.target, "style": record.style})
+            target = int(_ious(masks, torch.from_numpy(sample.masks[record.target])).argmax())
+            rows.append({"s_g": s_g, "parts": parts, "target": target, "style": record.style})
     return rows
 
 
