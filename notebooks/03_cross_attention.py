@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from einops import rearrange
+from IPython.display import Image, display
 
 from refdiff_lite import RefDiff
 from refdiff_lite.attention import min_max, record_attention, resize, word_map
@@ -430,6 +431,12 @@ for ax, (key, label), colour in zip(axes, kept.items(), lesson.PALETTE, strict=F
     ax.plot([r["step"] for r in log if key in r], [r[key] for r in log if key in r], color=colour)
     ax.set(xlabel="training step", title=label)
 plt.show()
+
+# %% [markdown]
+# And where three nouns of one scene look, early in a training from scratch and in the bundled network:
+
+# %%
+display(Image(data_dir() / "models" / "toy" / "emergence.png", width=640))
 
 # %% [markdown]
 # Compare *when* the curves move. The loss falls quickly, then hardly: most of it is about colours and texture, not

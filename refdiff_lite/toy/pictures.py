@@ -89,9 +89,9 @@ def words(model: RefDiff, number: int) -> Figure:
 
 
 def emergence(snapshots: list[Path], number: int) -> Figure:
-    """A val scene's nouns and their maps after 250, 500, 1000, … steps of training, and as they are bundled."""
+    """Three nouns of a val scene: their maps after 250, 500, 1000, … steps of training, and as they are bundled."""
     scene, nets = make_scene("val", number), load("toy")
-    nouns = [t.category for t in scene.things]
+    nouns = [t.category for t in scene.things[:3]]
     shape = (len(nouns), len(snapshots) + 1)
     figure, axes = plt.subplots(*shape, figsize=(2.0 * shape[1], 2.25 * shape[0]), layout="constrained", squeeze=False)
     for column, shot in enumerate((None, *reversed(snapshots))):  # the bundled ones first: they are loaded
