@@ -419,20 +419,33 @@ print("the preset is read at step", config.noise_step, "of", config.num_steps, "
 # Nobody taught the UNet where things are: it saw pictures with captions, and one loss, the error of the predicted
 # noise. The log of its training was written as it ran:
 
+
 # %%
-log = [json.loads(line) for line in (data_dir() / "models" / "toy" / "unet-log.jsonl").read_text().splitlines()]
-kept = {"loss": "loss"}
-if "localisation" in log[-1]:
-    kept |= {"gain_500": "error saved by the right caption, t = 500", "localisation": "nouns found, mean of all layers"}
-else:
-    kept |= {"caption_gain": "error saved by the right caption"}
-figure, axes = plt.subplots(1, len(kept), figsize=(3 * len(kept), 2.3))
+def read_log(name):
+    return [json.loads(line) for line in (data_dir() / "models" / "toy" / name).read_text().splitlines()]
+
+
+log, scratch = read_log("unet-log.jsonl"), read_log("emergence-log.jsonl")
+kept = {
+    "loss": "loss",
+    "gain_500": "error saved by the right caption, t = 500",
+    "localisation": "nouns found, mean of all layers",
+}
+figure, axes = plt.subplots(1, len(kept), figsize=(3.3 * len(kept), 2.3), layout="constrained")
 for ax, (key, label), colour in zip(axes, kept.items(), lesson.PALETTE, strict=False):
-    ax.plot([r["step"] for r in log if key in r], [r[key] for r in log if key in r], color=colour)
-    ax.set(xlabel="training step", title=label)
+    for rows, line, name in ((log, "-", "bundled"), (scratch, ":", "from scratch")):
+        ax.plot(
+            [r["step"] for r in rows if key in r], [r[key] for r in rows if key in r], line, color=colour, label=name
+        )
+    ax.set_xlabel("training step")
+    ax.set_title(label, fontsize=9)
+axes[0].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
+# Solid: the bundled network, which grew in stages (`data/models/toy/README.md`; its first steps looked at words with frozen
+# text, and did not count what they find). Dotted: the first steps of a training from scratch by today's recipe.
+#
 # And where three nouns of one scene look, early in a training from scratch and in the bundled network:
 
 # %%

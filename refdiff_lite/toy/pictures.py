@@ -41,7 +41,7 @@ def curves(folder: Path) -> Figure:
     """Loss and what matters about each network, over training, from the committed logs."""
     logs = {
         name: [json.loads(line) for line in (folder / f"{name}-log.jsonl").read_text().splitlines()]
-        for name in ("vae", "clip", "unet")
+        for name in ("vae", "clip", "unet", "emergence")
     }
     panels = [
         ("vae", ["val_psnr"], "VAE: PSNR of val scenes", "dB"),
@@ -56,6 +56,8 @@ def curves(folder: Path) -> Figure:
         for key, colour in zip(keys, colours, strict=False):
             rows = [(r["step"], r[key]) for r in logs[name] if key in r]
             ax.plot(*zip(*rows, strict=True), color=colour, label=key.replace("gain_", "t = "))
+            if name == "unet":  # dotted: the first steps of a training from scratch by today's recipe
+                ax.plot(*zip(*((r["step"], r[key]) for r in logs["emergence"]), strict=True), ":", color=colour)
         ax.set_title(title, fontsize=10)
         ax.set(xlabel="steps", ylabel=unit)
         ax.spines[["top", "right"]].set_visible(False)
