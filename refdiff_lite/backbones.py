@@ -180,7 +180,7 @@ def default_config(preset: str) -> RefDiffConfig:
     return RefDiffConfig.toy() if preset == "toy" else RefDiffConfig.paper()
 
 
-def check_preset(name: str, clip: str | None = None, sam: str | None = None, low_memory: bool = False) -> Preset:
+def check_preset(name: str, clip: str | None = None, sam: str | None = None) -> Preset:
     """The preset, if it is one and offers these choices of :func:`load`; checked before anything is loaded.
 
     Raises:
@@ -189,8 +189,8 @@ def check_preset(name: str, clip: str | None = None, sam: str | None = None, low
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
     if PRESETS[name].sam is None:
-        if clip or sam or low_memory:
-            raise ValueError(f'the networks of "{name}" are fixed and small; clip, sam and low memory are for "sd15"')
+        if clip or sam:
+            raise ValueError(f'the networks of "{name}" are fixed; a choice of clip and sam is for "sd15"')
     elif clip not in (None, *CLIPS) or sam not in (None, *SAMS):
         raise ValueError(f"clip={clip!r}, sam={sam!r}: choose {' or '.join(CLIPS)}, and {' or '.join(SAMS)}")
     return PRESETS[name]
@@ -226,7 +226,7 @@ def load(name: str = "toy", *, clip: str | None = None, sam: str | None = None, 
         ValueError: no such preset or choice.
         OSError: its weights are not on this machine and cannot be fetched.
     """
-    preset = check_preset(name, clip, sam, low_memory)
+    preset = check_preset(name, clip, sam)
     device, dtype = device_and_dtype()
     if preset.sam is None:
         pipe, parts = _bundled(preset, dtype)

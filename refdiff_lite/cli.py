@@ -42,7 +42,7 @@ ConstantsOption = Annotated[
 ]
 ClipOption = Annotated[ClipName | None, typer.Option(help="sd15's CLIP: openai (the paper's) or laion.")]
 SamOption = Annotated[SamName | None, typer.Option(help="sd15's SAM: base, or huge (the paper's).")]
-LowMemoryOption = Annotated[bool, typer.Option("--low-memory", help="sd15: one network at a time on the GPU.")]
+LowMemoryOption = Annotated[bool, typer.Option("--low-memory", help="One network at a time on the GPU.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all noise.")]
 
 
@@ -69,11 +69,11 @@ def _choices(
     """What :func:`backbones.load` is to choose, refused where it would do nothing."""
     from .backbones import check_preset
 
-    chosen: dict[str, Any] = {"clip": clip and clip.value, "sam": sam and sam.value, "low_memory": low_memory}
+    chosen = {"clip": clip and clip.value, "sam": sam and sam.value}
     check_preset(preset, **chosen)
     if sam and proposals != "sam":
         raise ValueError("--sam chooses the network of --proposals sam: give both")
-    return chosen
+    return chosen | {"low_memory": low_memory}
 
 
 @app.command()

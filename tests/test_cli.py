@@ -60,7 +60,6 @@ def test_odd_expressions_work(tmp_path, expression):
         ([str(IMAGE), "cat", "--variant", "g", "--proposals", "oracle"], "no proposal network"),
         ([str(IMAGE), "cat", "--proposals", "oracle"], "go together"),
         ([str(IMAGE), "cat", "--head", "dog"], "not a word of"),
-        ([str(IMAGE), "cat", "--low-memory"], 'low memory are for "sd15"'),
         ([str(IMAGE), "cat", "--clip", "laion"], 'the networks of "toy" are fixed'),
         ([str(IMAGE), "cat", "--sam", "huge", "--proposals", "sam"], 'the networks of "toy" are fixed'),
         ([str(IMAGE), "cat", "--preset", "sd15", "--sam", "huge"], "--proposals sam: give both"),
@@ -145,7 +144,6 @@ def test_evaluate_refcoco_from_its_files(tmp_path):
         (["toyref", "--split", "train"], "choose one of val"),
         (["toyref", "--style", "odd"], "choose one of noun"),
         (["toyref", "--shard", "2"], "write i/n"),
-        (["toyref", "--low-memory"], 'low memory are for "sd15"'),
     ],
 )
 def test_evaluate_refuses_what_it_does_not_know(tmp_path, monkeypatch, arguments, said):
