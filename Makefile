@@ -95,7 +95,7 @@ tune: install ## choose the toy preset's constants on val; data/models/toy/tune.
 measure: install ## measure each toy network on test scenes; data/models/toy/measures.json
 	$(BIN)/python -m refdiff_lite.toy.measure
 
-ablation: install ## what each part of the method buys, on test; data/models/toy/ablation.json, .png
+ablation: install ## what each part of the method buys, on test; data/models/toy/ablation.json, .md, .png
 	$(BIN)/python -m refdiff_lite.toy.ablation
 
 pictures: install ## training curves, samples, word maps, inversion; data/models/toy/*.png

@@ -164,6 +164,20 @@ def summary(values: list[float], base: list[float], images: list[int]) -> dict[s
     }
 
 
+def tables(report: dict[str, dict[str, Any]]) -> str:
+    """All groups as Markdown tables in percent."""
+    text = ""
+    for group, table in report.items():
+        text += f"\n{group} (n = {next(iter(table.values()))['n']})\n\n| | percent | change |\n|---|---|---|\n"
+        for name, s in table.items():
+            shown = [
+                [f"{100 * x:.1f}" for x in (s[k], *s[i])]
+                for k, i in (("value", "interval"), ("change", "change_interval"))
+            ]
+            text += f"| {name} | {' | '.join(f'{v} ({low} – {high})' for v, low, high in shown)} |\n"
+    return text
+
+
 def figure(report: dict[str, dict[str, Any]], path: Path) -> None:
     """One panel per group: every row as a dot with its interval, the row compared with as a line."""
     sizes = [len(lines) for lines in report.values()]
@@ -185,9 +199,9 @@ def figure(report: dict[str, dict[str, Any]], path: Path) -> None:
 
 def main(
     limit: Annotated[int | None, typer.Option(help="Only the first test images.")] = None,
-    out: Annotated[Path, typer.Option(help="Where ablation.json and ablation.png go.")] = Path("data/models/toy"),
+    out: Annotated[Path, typer.Option(help="Where ablation.json, .md and .png go.")] = Path("data/models/toy"),
 ) -> None:
-    """Run every line, print the tables, write ablation.json and a figure."""
+    """Run every line, write ablation.json, its tables and a figure."""
     check_folder(out)
     nets = load("toy")
     lines = rows(list(cross_attention_modules(nets.sd.unet)))
@@ -205,14 +219,8 @@ def main(
         report.setdefault(row.group, {})[row.name] = summary(values, base, [r["image_id"] for r in mine])
     write_text(out / "ablation.json", json.dumps({"seed": RefDiffConfig.toy().seed, "groups": report}, indent=1) + "\n")
     figure(report, out / "ablation.png")
-    for group, table in report.items():
-        typer.echo(f"\n{group} (n = {next(iter(table.values()))['n']})\n\n| | percent | change |\n|---|---|---|")
-        for name, s in table.items():
-            shown = [
-                [f"{100 * x:.1f}" for x in (s[k], *s[i])]
-                for k, i in (("value", "interval"), ("change", "change_interval"))
-            ]
-            typer.echo(f"| {name} | {' | '.join(f'{v} ({low} – {high})' for v, low, high in shown)} |")
+    write_text(out / "ablation.md", "# The ablation, as `make ablation` writes it\n" + tables(report))
+    typer.echo(tables(report))
 
 
 if __name__ == "__main__":
