@@ -16,6 +16,7 @@ PRESET = "toy"
 lesson.start(PRESET)
 
 # %%
+import textwrap
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -554,7 +555,12 @@ figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
 for k, (name, shown) in enumerate({"RGB": image, "BGR taken for RGB": np.ascontiguousarray(image[..., ::-1])}.items()):
     mask = sample.masks[int(pair[k].argmax())]
     show_image(shown, axes[2 * k], name)
-    show_mask(mask, shown, axes[2 * k + 1], f"{record.text[:30]}\nIoU {iou(mask, sample.masks[record.target]):.2f}")
+    show_mask(
+        mask,
+        shown,
+        axes[2 * k + 1],
+        f"{textwrap.fill(record.text, 22)}\nIoU {iou(mask, sample.masks[record.target]):.2f}",
+    )
 
 # %% [markdown]
 # Shapes and types are right, shadows and forms too. Only colour is wrong, so only sentences with colours suffer: the

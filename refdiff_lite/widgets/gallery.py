@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -255,7 +256,9 @@ class Gallery(Explorer):
         for place, i in enumerate(shown):
             item = self.items[i]
             ax = figure.add_subplot(-(-len(shown) // 5), 5, place + 1)
-            text = item.text[:30].replace("$", r"\$")  # not the beginning of a formula
+            text = textwrap.shorten(item.text, 30, placeholder=" …").replace(
+                "$", r"\$"
+            )  # not the beginning of a formula
             show_mask(item.mask, item.image, ax, f"{text}\nIoU {item.iou:.2f}, {item.cause}")
         return figure
 
