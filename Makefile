@@ -80,7 +80,7 @@ bench: install ## compute and memory at real size, counted without running: benc
 	$(BIN)/python benchmarks/bench_compute.py
 	$(BIN)/python benchmarks/bench_memory.py
 
-bench-time: install ## CPU seconds on this machine, and a dry run of the whole pipeline at full size (10 minutes, 10 GB)
+bench-time: install ## CPU seconds on this machine, and a dry run of the whole pipeline at full size (10 minutes, 6 GB)
 	$(BIN)/python benchmarks/bench_time.py
 	$(BIN)/python benchmarks/full_size.py
 

@@ -1,10 +1,14 @@
 """What the benchmarks count, held to what is promised."""
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from refdiff_lite.config import VARIANTS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -94,3 +98,12 @@ def test_the_full_size_run_with_small_networks(benchmarks, sd15_shape, small_cli
     said = capsys.readouterr().out
     assert [line.split(":")[0] for line in said.splitlines()[1:-1]] == ["g", "gs", "ds", "full"]
     assert "64 px; most memory" in said
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_runs_at_full_size_on_a_cpu():
+    """SD 1.5's, CLIP's and the tokenizer's real sizes, random weights, a photo of 512 px, all four variants."""
+    ran = subprocess.run([sys.executable, FOLDER / "full_size.py"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert all(f"\n{variant}: " in ran.stdout for variant in VARIANTS)
+    assert float(re.search(r"most memory ([\d.]+) GiB", ran.stdout)[1]) < 12
