@@ -181,9 +181,11 @@ torch.testing.assert_close(torch.tensor(by_hand), torch.tensor(averaged))
 # Third, the loop can be **stopped and resumed**. Each step draws its batch from a generator seeded by the step's number,
 # and the checkpoint holds weights, average and the optimiser's memory. So a run in two parts ends with the same bits:
 
-# %% tags=["nbval-check-output"]
+# %%
 first, _ = one_weight("parts", stop_at=7)
 second, _ = one_weight("parts")
+
+# %% tags=["nbval-check-output"]
 print(
     "stopped after 7 steps and resumed, the same bits:", second == averaged, "| already there at 7:", first == averaged
 )

@@ -150,7 +150,7 @@ def test_sd15_loads_from_its_files(sd15_shape, clip, clip_tokenizer, clip_dir, t
     assert other.sam_id == "sam-base"
     with pytest.raises(ValueError, match="choose openai or laion"):
         backbones.load("sd15", clip="ViT-L-14")
-    with pytest.raises(ValueError, match='are for "sd15"'):
+    with pytest.raises(ValueError, match='is for "sd15"'):
         backbones.load("toy", sam="base")
 
 
