@@ -256,9 +256,8 @@ class Gallery(Explorer):
         for place, i in enumerate(shown):
             item = self.items[i]
             ax = figure.add_subplot(-(-len(shown) // 5), 5, place + 1)
-            text = textwrap.shorten(item.text, 30, placeholder=" …").replace(
-                "$", r"\$"
-            )  # not the beginning of a formula
+            # A "$" would begin a formula.
+            text = textwrap.shorten(item.text, 30, placeholder=" …").replace("$", r"\$")
             show_mask(item.mask, item.image, ax, f"{text}\nIoU {item.iou:.2f}, {item.cause}")
         return figure
 
