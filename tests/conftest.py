@@ -1,6 +1,8 @@
 """Tiny untrained networks that the tests share; everything runs offline and on one core."""
 
+import gc
 import os
+import weakref
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -159,15 +161,26 @@ def recorded():
 
 
 @pytest.fixture(scope="session")
-def open_widgets():
-    """Says which widgets ipywidgets keeps; 7 and 8 keep them in different places."""
+def assert_nothing_stays():
+    """Makes and closes fifty explorers; neither they nor what ipywidgets knows of them may stay."""
     import ipywidgets
 
-    def names():
+    def known():  # ipywidgets 7 and 8 keep them in different places
         module = ipywidgets.widgets.widget
         return set(module._instances if hasattr(module, "_instances") else ipywidgets.Widget.widgets)
 
-    return names
+    def check(make):
+        before, seen = known(), []
+        for _ in range(50):
+            explorer = make()
+            seen.append(weakref.ref(explorer))
+            explorer.close()
+            del explorer
+        gc.collect()
+        assert [s() for s in seen] == [None] * 50
+        assert known() == before
+
+    return check
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """The playground, the inversion explorer and the gallery, without a browser."""
 
-import gc
 import json
 import shutil
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -323,19 +321,10 @@ def test_all_have_a_still_a_name_and_a_page(playground, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gallery", "inversion", "playground"])
-def test_fifty_of_them_leave_nothing_behind(open_widgets, scene, kind):
+def test_fifty_of_them_leave_nothing_behind(assert_nothing_stays, scene, kind):
     make = {
         "gallery": lambda: Gallery(items()),
         "inversion": lambda: InversionExplorer(journeys(), [1, 401, 801]),
         "playground": lambda: SegmentationPlayground(scene, "the red car", kinds=["oracle"]),
     }[kind]
-    before = open_widgets()
-    seen = []
-    for _ in range(50):
-        explorer = make()
-        seen.append(weakref.ref(explorer))
-        explorer.close()
-        del explorer
-    gc.collect()
-    assert [s() for s in seen] == [None] * 50
-    assert open_widgets() == before
+    assert_nothing_stays(make)

@@ -1,6 +1,4 @@
-import gc
 import json
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -167,17 +165,8 @@ def test_repr_and_still(recorded):
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
-def test_fifty_explorers_leave_nothing_behind(recorded, open_widgets):
-    before = open_widgets()
-    seen = []
-    for _ in range(50):
-        explorer = AttentionExplorer(recorded())
-        seen.append(weakref.ref(explorer))
-        explorer.close()
-        del explorer
-    gc.collect()
-    assert [s() for s in seen] == [None] * 50
-    assert open_widgets() == before
+def test_fifty_explorers_leave_nothing_behind(recorded, assert_nothing_stays):
+    assert_nothing_stays(lambda: AttentionExplorer(recorded()))
 
 
 def test_from_scene_records_what_the_method_reads(scene):
