@@ -533,13 +533,13 @@ print("loss fell with every look at it:", all(np.diff(final) < 0))
 
 # %%
 logs = {}
-for name in ("vae", "clip", "unet"):
+for name in ("vae", "decoder", "clip", "unet"):
     lines = (data_dir() / "models" / "toy" / f"{name}-log.jsonl").read_text().splitlines()
     logs[name] = [json.loads(line) for line in lines]
-    key = {"vae": "val_psnr", "clip": "top1", "unet": "gain_500"}[name]
+    key = {"clip": "top1", "unet": "gain_500"}.get(name, "val_psnr")
     rows = [row for row in logs[name] if key in row]
     about = f"from {rows[0][key]:.2f} at step {rows[0]['step']} to {rows[-1][key]:.2f} at step {rows[-1]['step']}"
-    print(f"{name:4} {key:9} {about}")
+    print(f"{name:7} {key:9} {about}")
 
 
 # %%
@@ -551,6 +551,7 @@ def curve(ax, name, key, label=None, **style):
 
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
 curve(axes[0], "vae", "val_psnr")
+curve(axes[0], "decoder", "val_psnr", ls="--")
 axes[0].set_title("VAE: PSNR, dB")
 curve(axes[1], "clip", "crop_accuracy")
 curve(axes[1], "clip", "closeup_accuracy", ls="--")

@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 
@@ -6,10 +7,11 @@ import pytest
 import torch
 
 from refdiff_lite.toy import training
+from refdiff_lite.toy.muon import orthogonal
 from refdiff_lite.toy.scenes import make_scene
 from refdiff_lite.toy.train_clip import fill, train_clip
-from refdiff_lite.toy.train_unet import encode_all, train_unet
-from refdiff_lite.toy.train_vae import make_vae, psnr, train_vae
+from refdiff_lite.toy.train_unet import recolour, train_unet
+from refdiff_lite.toy.train_vae import encode_all, make_vae, psnr, train_decoder, train_vae
 from refdiff_lite.toy.training import learning_rate, load_scenes, to_tensor, train
 
 
@@ -32,11 +34,12 @@ def run(folder, stop_at=None, **changes):
     return model, list(train(model, loss, folder, stop_at=stop_at, **options))
 
 
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
-    whole, yielded = run(tmp_path / "whole")
+@pytest.mark.parametrize("muon", [0, 0.05])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, muon):
+    whole, yielded = run(tmp_path / "whole", muon=muon)
     assert yielded == [5, 10, 15, 20]
-    half, first = run(tmp_path / "parts", stop_at=10)
-    resumed, second = run(tmp_path / "parts")
+    half, first = run(tmp_path / "parts", muon=muon, stop_at=10)
+    resumed, second = run(tmp_path / "parts", muon=muon)
     assert first + second == yielded
     assert torch.equal(weights(resumed), weights(whole))
     assert not torch.equal(weights(half), weights(whole))
@@ -54,6 +57,40 @@ def test_a_finished_run_is_loaded_not_repeated(tmp_path):
     assert yielded == []
     assert torch.equal(weights(again), weights(whole))
     assert not again.training
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (8, 8)])
+def test_muons_update_is_nearly_orthogonal(shape):
+    torch.manual_seed(0)
+    g = 30 * torch.randn(shape)
+    u, _, v = torch.linalg.svd(g, full_matrices=False)
+    found = torch.linalg.svdvals(orthogonal(g))
+    assert found.min() > 0.3
+    assert found.max() < 1.3
+    torch.testing.assert_close((u.T @ orthogonal(g) @ v.T).diag(), found.sort().values, atol=0.9, rtol=0)
+    off = u.T @ orthogonal(g) @ v.T
+    assert (off - off.diag().diag()).abs().max() < 1e-3  # the same singular vectors
+
+
+def test_muon_takes_the_matrices_and_adamw_the_rest(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict(
+        {
+            "conv": torch.nn.Conv2d(3, 8, 3),
+            "conv_out": torch.nn.Conv2d(8, 3, 1),
+            "word_embedding": torch.nn.Embedding(5, 3),
+        }
+    ).to(memory_format=torch.channels_last)
+
+    def loss(generator, rng):
+        x = model["word_embedding"](torch.arange(5)).mean(0)[None, :, None, None].expand(1, 3, 4, 4)
+        return model["conv_out"](model["conv"](x)).square().mean(), {}
+
+    before = {k: p.detach().clone() for k, p in model.named_parameters()}
+    for _ in train(model, loss, tmp_path, steps=1, lr=1e-9, muon=0.1, warmup=1, ema=0.0):
+        pass
+    moved = {k for k, p in model.named_parameters() if (p - before[k]).abs().max() > 1e-6}
+    assert moved == {"conv.weight"}
 
 
 def test_another_seed_other_weights(tmp_path):
@@ -210,7 +247,7 @@ def test_localisation_counts_the_nouns_whose_map_finds_them(monkeypatch, vae, un
         return mask if look_at == "named" else torch.from_numpy(scene.masks.any(0)).float() - mask
 
     monkeypatch.setattr(module, "word_map", word_map)
-    assert module.localisation(vae, unet, text_encoder(clip, tokenizer), tokenizer, [scene]) == share
+    assert module.localisation(vae, unet, text_encoder(clip, tokenizer), tokenizer, [scene])["localisation"] == share
     assert next(masks, None) is None
 
 
@@ -229,6 +266,18 @@ def test_a_closeup_on_black_fills_its_picture_and_others_stay():
         assert filled[:, [0, -1]].max((0, 2)).min() > 16
 
 
+def test_recolouring_turns_hues_and_keeps_shapes_and_grey():
+    image = np.full((1, 8, 8, 3), 128, np.uint8)
+    image[0, :4] = 220, 40, 40  # red above, grey below
+    turned = recolour(image.repeat(20, 0), np.random.default_rng(0))
+    np.testing.assert_array_equal(turned[:, 4:], image[:, 4:].repeat(20, 0))
+    above = turned[:, :4].astype(int)
+    assert (above == above[:, :1, :1]).all()
+    assert (above.max(-1) == 220).all()  # the value stays
+    assert (above[..., 0] < 220).any(axis=(1, 2)).sum() >= 19  # hardly any is still red
+    assert len(np.unique(above[:, 0, 0], axis=0)) > 10
+
+
 @pytest.mark.slow
 def test_the_real_networks_resume_bit_equal(tmp_path, in_process, tokenizer, monkeypatch):
     from refdiff_lite.toy import train_clip as clip_module
@@ -237,7 +286,7 @@ def test_the_real_networks_resume_bit_equal(tmp_path, in_process, tokenizer, mon
     from refdiff_lite.toy.train_clip import make_clip, text_encoder
 
     monkeypatch.setattr(vae_module, "make_vae", lambda: make_vae((8, 8, 8, 8)))
-    monkeypatch.setattr(vae_module, "BATCH", 2)
+    monkeypatch.setattr(vae_module, "BATCH", 4)
     monkeypatch.setattr(unet_module, "BATCH", 2)
     monkeypatch.setattr(clip_module, "BATCH", 4)
     monkeypatch.setattr(clip_module, "save_tokenizer", lambda folder: tokenizer)
@@ -246,6 +295,14 @@ def test_the_real_networks_resume_bit_equal(tmp_path, in_process, tokenizer, mon
 
     def vae(folder, **changes):
         return train_vae(folder, steps=4, scenes=100, **changes)
+
+    def decoder(folder, **changes):
+        model = copy.deepcopy(fixed)
+        encoder = weights(model.encoder)
+        train_decoder(folder, model, steps=4, scenes=100, **changes)
+        assert torch.equal(weights(model.encoder), encoder)
+        assert not torch.equal(weights(model.decoder), weights(fixed.decoder))
+        return model
 
     def unet(folder, **changes):
         torch.manual_seed(0)
@@ -262,7 +319,7 @@ def test_the_real_networks_resume_bit_equal(tmp_path, in_process, tokenizer, mon
     assert fixed.config.scaling_factor != 0.18215
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "scenes").symlink_to(tmp_path / "a" / "scenes")
-    for name, make in {"vae": vae, "unet": unet, "clip": clip}.items():
+    for name, make in {"vae": vae, "decoder": decoder, "unet": unet, "clip": clip}.items():
         whole = make(tmp_path / "a")
         make(tmp_path / "b", stop_at=2)
         resumed = make(tmp_path / "b")

@@ -129,29 +129,29 @@ def expressions(things: tuple[Thing, ...], style: str, rng: np.random.Generator)
     return chosen
 
 
-def _true_phrase(thing: Thing, rng: np.random.Generator) -> Phrase:
-    """Something true of one thing, for a caption: tint mostly, size and place now and then."""
+def _true_phrase(thing: Thing, rng: np.random.Generator, tints: float) -> Phrase:
+    """Something true of one thing, for a caption: its tint with probability ``tints``, size and place now and then."""
     places = [p for p in PLACES if _offset(thing, p, 0.5, 0.5) > MARGIN]
     return Phrase(
         thing.category,
-        tint=thing.tint if rng.uniform() < 0.75 else None,
+        tint=thing.tint if rng.uniform() < tints else None,
         size=thing.size_word if rng.uniform() < 0.3 else None,
         place=str(rng.choice(places)) if places and rng.uniform() < 0.3 else None,
     )
 
 
-def caption(things: tuple[Thing, ...], rng: np.random.Generator, everything: float = 0.6) -> str:
+def caption(things: tuple[Thing, ...], rng: np.random.Generator, everything: float = 0.6, tints: float = 0.75) -> str:
     """A true caption: with probability ``everything`` it names all things, else some, or how two of them lie."""
     order = [things[i] for i in rng.permutation(len(things))]
     if rng.uniform() > everything and len(things) > 1:
         a, b = order[:2]
         directions = [r for r in RELATIONS if _offset(a, r, b.x, b.y) >= MARGIN]
         if directions and rng.uniform() < 0.4:
-            phrase = replace(_true_phrase(a, rng), place=None, relation=str(rng.choice(directions)))
-            return replace(phrase, landmark=replace(_true_phrase(b, rng), place=None)).text(
+            phrase = replace(_true_phrase(a, rng, tints), place=None, relation=str(rng.choice(directions)))
+            return replace(phrase, landmark=replace(_true_phrase(b, rng, tints), place=None)).text(
                 rng, str(rng.choice(["a", "the"]))
             )
         order = order[: rng.integers(1, len(order))]
     article = str(rng.choice(["a", "the", ""], p=[0.6, 0.2, 0.2]))
-    parts = [_true_phrase(t, rng).text(rng, article) for t in order]
+    parts = [_true_phrase(t, rng, tints).text(rng, article) for t in order]
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

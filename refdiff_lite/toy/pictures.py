@@ -36,28 +36,32 @@ PROMPTS = (
     "a penguin", "a green chair", "a cup, a book and a clock", "an elephant left of a frog",
 )  # fmt: skip
 
+LABELS = {"localisation": "all", "tinted": "of tinted things"}
+
 
 def curves(folder: Path) -> Figure:
     """Loss and what matters about each network, over training, from the committed logs."""
     logs = {
         name: [json.loads(line) for line in (folder / f"{name}-log.jsonl").read_text().splitlines()]
-        for name in ("vae", "clip", "unet", "emergence")
+        for name in ("vae", "decoder", "clip", "unet", "emergence")
     }
     panels = [
         ("vae", ["val_psnr"], "VAE: PSNR of val scenes", "dB"),
+        ("decoder", ["val_psnr"], "then its decoder alone", "dB"),
         ("clip", ["crop_accuracy"], "CLIP: kind of a val crop, of 45", "share right"),
         ("unet", ["loss"], "UNet: loss", "squared error of the noise"),
         ("unet", [f"gain_{t}" for t in (100, 300, 500, 700, 900)], "UNet: gain of the right caption", "share of loss"),
-        ("unet", ["localisation"], "UNet: nouns found by their map (val)", "share"),
+        ("unet", ["localisation", "tinted"], "UNet: nouns found by their map (val)", "share"),
     ]
-    figure, axes = plt.subplots(1, len(panels), figsize=(18, 3), layout="constrained")
+    figure, axes = plt.subplots(1, len(panels), figsize=(20, 3), layout="constrained")
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, 5))
     for ax, (name, keys, title, unit) in zip(axes, panels, strict=True):
         for key, colour in zip(keys, colours, strict=False):
             rows = [(r["step"], r[key]) for r in logs[name] if key in r]
-            ax.plot(*zip(*rows, strict=True), color=colour, label=key.replace("gain_", "t = "))
+            ax.plot(*zip(*rows, strict=True), color=colour, label=LABELS.get(key, key.replace("gain_", "t = ")))
             if name == "unet":  # dotted: the first steps of a training from scratch by today's recipe
-                ax.plot(*zip(*((r["step"], r[key]) for r in logs["emergence"]), strict=True), ":", color=colour)
+                rows = [(r["step"], r[key]) for r in logs["emergence"] if key in r]
+                ax.plot(*zip(*rows, strict=True), ":", color=colour)
         ax.set_title(title, fontsize=10)
         ax.set(xlabel="steps", ylabel=unit)
         ax.spines[["top", "right"]].set_visible(False)

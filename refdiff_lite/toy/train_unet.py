@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 from safetensors.torch import save_file
-from tqdm.auto import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..attention import record_attention, word_map
@@ -21,13 +21,19 @@ from ..fusion import generative_score
 from .phrases import Phrase, caption, names_one
 from .scenes import ToyScene, make_scene
 from .train_clip import tokens
+from .train_vae import encode_all
 from .training import LOOKED_AT, load_scenes, to_tensor, train
 
 BATCH = 32
 EMPTY = 0.1
 """Share of captions replaced by the empty one, so that classifier-free guidance works."""
-NOUN, SINGLE = 0.15, 0.25
+NOUN, SINGLE = 0.25, 0.2
 """Shares of captions that are only the noun of one thing, and that say more of one thing, as referring expressions do."""
+TINTS, RECOLOURED, SHOWN_BELOW = 0.4, 0.5, 600
+"""How often a caption says a tint; the share of recoloured pictures; the timestep from which on there are none of them.
+
+Noise hides shapes before it hides colours, so a noun binds to the usual colour of its kind unless colours often mislead.
+"""
 
 
 def make_unet(text_width: int = 128) -> UNet2DConditionModel:
@@ -72,18 +78,15 @@ def pipeline(
     )
 
 
-@torch.no_grad()
-def encode_all(vae: AutoencoderKL, images: np.ndarray, cache: Path) -> torch.Tensor:
-    """Scaled latents (N, 4, 16, 16) of all images, the mode of each posterior; kept in ``cache``."""
-    if not cache.exists():
-        parts = [
-            vae.encode(to_tensor(images[i : i + 64])).latent_dist.mode().half()
-            for i in tqdm(range(0, len(images), 64), "encoding", mininterval=10)
-        ]
-        partial = cache.with_suffix(".partial")
-        torch.save(torch.cat(parts), partial)
-        partial.replace(cache)
-    return torch.load(cache, weights_only=True).float() * vae.config.scaling_factor
+def recolour(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(B, H, W, 3) uint8 -> the same pictures, each with its hues turned by 60° to 300° and its saturation changed."""
+    turned = np.empty_like(images)
+    for i, image in enumerate(images):
+        hsv = np.asarray(Image.fromarray(image).convert("HSV")).copy()
+        hsv[..., 0] += np.uint8(rng.integers(43, 214))  # a turn is 256, and wraps around
+        hsv[..., 1] = (hsv[..., 1] * rng.uniform(0, 1.2)).clip(0, 255)
+        turned[i] = Image.fromarray(hsv, "HSV").convert("RGB")
+    return turned
 
 
 @torch.no_grad()
@@ -93,12 +96,12 @@ def localisation(
     text: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     scenes: list[ToyScene],
-) -> float:
+) -> dict[str, float]:
     """Share of nouns whose map, the mean over all layers at t = 51, picks the named thing among the true masks.
 
-    Only for the log: masks of val scenes, no training scene, and nothing learns from them.
+    ``localisation`` is of all nouns, ``tinted`` of those of tinted things. Only for the log: masks of val scenes, no training scene, and nothing learns from them.
     """
-    hits, generator = [], torch.Generator().manual_seed(0)
+    hits, tinted, generator = [], [], torch.Generator().manual_seed(0)
     for scene in scenes:
         x0 = vae.encode(to_tensor(scene.image[None])).latent_dist.mode() * vae.config.scaling_factor
         t = torch.tensor(51)
@@ -111,7 +114,8 @@ def localisation(
                 unet(x, t, text(tokens(tokenizer, [thing.category])).last_hidden_state)
             where = token_positions(tokenizer, thing.category, (0, len(thing.category)))
             hits.append(int(generative_score(word_map(maps, where, masks.shape[1:]), masks).argmax()) == i)
-    return float(np.mean(hits))
+            tinted.append(thing.tint is not None)
+    return {"localisation": float(np.mean(hits)), "tinted": float(np.mean(np.asarray(hits)[tinted]))}
 
 
 def train_unet(
@@ -132,9 +136,14 @@ def train_unet(
     torch.manual_seed(0)
     images, things = load_scenes(work / "scenes", "train", scenes)
     latents = encode_all(vae, images, work / f"latents-{scenes}.pt")
+    rng = np.random.default_rng(0)
+    recoloured = encode_all(vae, images, work / f"latents-{scenes}-recoloured.pt", lambda x: recolour(x, rng))
     scheduler, unet = make_scheduler(), make_unet(text.config.hidden_size)
     both = torch.nn.ModuleDict({"unet": unet, "text": text.requires_grad_(True)})
     held = min(64, max(1, len(latents) // 100))  # the last ones are only looked at, for the log
+    tinted = [[t for t in th if t.tint] for th in things[: len(latents) - held]]
+    share = np.array([1.0 + len(t) for t in tinted])  # scenes with tinted things come more often
+    share /= share.sum()
     looked_at = [make_scene("val", i) for i in range(LOOKED_AT)]
 
     def errors(x: torch.Tensor, texts: list[str], t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -144,22 +153,23 @@ def train_unet(
         return (guess - noise).square().mean((1, 2, 3))
 
     def loss(generator: torch.Generator, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        rows = rng.integers(0, len(latents) - held, BATCH)
-        texts = []
-        for i in rows:
-            kind, one = rng.uniform(), things[i][rng.integers(len(things[i]))]
-            if kind < EMPTY + NOUN:
-                texts.append("" if kind < EMPTY else one.category)
-            else:
-                texts.append(caption((one,) if kind < EMPTY + NOUN + SINGLE else things[i], rng))
+        rows = rng.choice(len(share), BATCH, p=share)
         # Two thirds of the steps where the caption matters most: below, pixels tell; above, all is noise.
-        middle = torch.rand(BATCH, generator=generator) < 0.6
-        t = torch.where(
-            middle,
-            torch.randint(200, 850, (BATCH,), generator=generator),
-            torch.randint(0, 1000, (BATCH,), generator=generator),
-        )
-        return errors(latents[torch.from_numpy(rows)], texts, t, generator).mean(), {}
+        t = np.where(rng.uniform(size=BATCH) < 0.6, rng.integers(200, 850, BATCH), rng.integers(0, 1000, BATCH))
+        turned = (rng.uniform(size=BATCH) < RECOLOURED) & (t < SHOWN_BELOW)
+        texts = []
+        for i, no_colour in zip(rows, turned, strict=True):
+            kind, tints = rng.uniform(), 0.0 if no_colour else TINTS
+            if kind < EMPTY:
+                texts.append("")
+            elif kind < EMPTY + NOUN:
+                texts.append(str(rng.choice([thing.category for thing in tinted[i] or things[i]])))
+            elif kind < EMPTY + NOUN + SINGLE:
+                texts.append(caption((things[i][rng.integers(len(things[i]))],), rng, tints=tints))
+            else:
+                texts.append(caption(things[i], rng, tints=tints))
+        x = torch.where(torch.from_numpy(turned)[:, None, None, None], recoloured[rows], latents[rows])
+        return errors(x, texts, torch.from_numpy(t), generator).mean(), {}
 
     @torch.no_grad()
     def report(model: torch.nn.Module) -> dict[str, float]:
@@ -171,9 +181,11 @@ def train_unet(
             right = errors(args[0], texts, args[1], torch.Generator().manual_seed(0)).mean()
             wrong = errors(args[0], texts[1:] + texts[:1], args[1], torch.Generator().manual_seed(0)).mean()
             row[f"gain_{t}"] = (1 - right / wrong).item()
-        return row | {"localisation": localisation(vae, unet, text, tokenizer, looked_at)}
+        return row | localisation(vae, unet, text, tokenizer, looked_at)
 
-    for step in train(both, loss, work / "unet", steps=steps, lr=lr, stop_at=stop_at, every=250, report=report):
+    for step in train(
+        both, loss, work / "unet", steps=steps, lr=lr, stop_at=stop_at, every=250, report=report, muon=5e-3
+    ):
         if step % 250 == 0 and (step // 250).bit_count() == 1:  # 250, 500, 1000, …
             (work / "unet" / "snapshots").mkdir(exist_ok=True)
             weights = {k: p.half().contiguous() for k, p in both.named_parameters()}

@@ -18,11 +18,15 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from .muon import Muon
 from .scenes import SIDE, Thing, make_scene
 
 Loss = Callable[[torch.Generator, np.random.Generator], tuple[torch.Tensor, dict[str, float]]]
 LOOKED_AT = 40
 """Val scenes that the logs judge a network by, with their masks; no training scene, and nothing learns from them."""
+
+NO_MATRIX = ("_embedding.weight", "conv_out.weight")
+"""Ends of the names of weights that Muon does not take."""
 
 
 def _scene(job: tuple[str, int, int]) -> tuple[np.ndarray, str]:
@@ -76,6 +80,7 @@ def train(
     stop_at: int | None = None,
     every: int = 100,
     warmup: int = 100,
+    muon: float = 0.0,
     ema: float = 0.999,
     weight_decay: float = 0.01,
     seed: int = 0,
@@ -83,12 +88,21 @@ def train(
 ) -> Iterator[int]:
     """Train in place, resuming from ``out/checkpoint.pt``; on return the model holds the averaged (EMA) weights.
 
+    AdamW with the learning rate ``lr``; where ``muon`` is not 0, Muon with that rate for all weight matrices but
+    embeddings and the last layer's (as its author advises), and AdamW for the rest.
+
     Yields the step count at each checkpoint, when the model holds the averaged weights, so that a caller can
     save snapshots. ``report(model)`` is measured then too and goes into ``out/log.jsonl``.
     """
     out.mkdir(parents=True, exist_ok=True)
     params = {k: p for k, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(params.values(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+    matrices = {k: p for k, p in params.items() if muon and p.ndim > 1 and not k.endswith(NO_MATRIX)}
+    rest = [p for k, p in params.items() if k not in matrices]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+    ]
+    if matrices:
+        optimizers.append(Muon(matrices.values(), lr=muon))
     average = {k: p.detach().clone() for k, p in params.items()}
     start, checkpoint = 0, out / "checkpoint.pt"
     if checkpoint.exists():
@@ -97,7 +111,8 @@ def train(
             for k, p in params.items():
                 p.copy_(state["model"][k])
                 average[k].copy_(state["average"][k])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         start = state["step"]
     end = steps if stop_at is None else min(steps, stop_at)
     means: dict[str, float] = {}
@@ -109,15 +124,17 @@ def train(
     model.train()
     bar = tqdm(range(start, end), out.name, initial=start, total=end, mininterval=10)
     for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, lr, warmup)
+        for peak, optimizer in zip((lr, muon), optimizers, strict=False):
+            optimizer.param_groups[0]["lr"] = learning_rate(step, steps, peak, warmup)
         value, extra = loss(
             torch.Generator().manual_seed(seed * 1_000_003 + step), np.random.default_rng([seed, step, 7])
         )
-        optimizer.zero_grad(set_to_none=True)
+        for p in params.values():
+            p.grad = None
         value.backward()
         torch.nn.utils.clip_grad_norm_(params.values(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         keep = min(ema, (1 + step) / (10 + step))
         with torch.no_grad():
             for k, p in params.items():
@@ -130,7 +147,7 @@ def train(
                 "step": step + 1,
                 "model": dict(params),
                 "average": average,
-                "optimizer": optimizer.state_dict(),
+                "optimizers": [o.state_dict() for o in optimizers],
             }
             torch.save(state, out / "checkpoint.partial")
             os.replace(out / "checkpoint.partial", checkpoint)
