@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from scipy.ndimage import uniform_filter
 
-from refdiff_lite.toy.measure import word_hits
+from refdiff_lite.toy.measure import edges_kept, word_hits
 from refdiff_lite.toy.scenes import TINTS, categories, make_scene
 from refdiff_lite.toy.train_clip import SIDE, crop_hits
 
@@ -35,6 +36,16 @@ def test_word_hits_tell_colour_from_shape():
     assert len(found["own colour, noun"]) == sum(t.tint is None for t in once)
     assert len(found["tinted, noun"]) == len(found["tinted, tint and noun"]) == sum(t.tint is not None for t in once)
     assert all(SCENES[i].things for rows in found.values() for i, _ in rows)
+
+
+def test_edges_kept_falls_as_a_picture_is_blurred():
+    scene = SCENES[0]
+    blurred = [edges_kept(scene, uniform_filter(scene.image, (k, k, 1))) for k in (1, 3, 5, 9)]
+    assert blurred[0] == 1
+    assert blurred == sorted(blurred, reverse=True)
+    assert blurred[-1] < 0.5
+    elsewhere = np.where(scene.masks.any(0)[..., None], scene.image, 0)
+    assert edges_kept(scene, elsewhere) > 0.9  # the ground does not count, its border does
 
 
 def test_crop_hits_gives_the_tint_and_asks_for_the_kind(clip, monkeypatch):

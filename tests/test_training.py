@@ -8,9 +8,9 @@ import torch
 
 from refdiff_lite.toy import training
 from refdiff_lite.toy.muon import orthogonal
-from refdiff_lite.toy.scenes import make_scene
+from refdiff_lite.toy.scenes import TINTS, make_scene
 from refdiff_lite.toy.train_clip import fill, train_clip
-from refdiff_lite.toy.train_unet import recolour, train_unet
+from refdiff_lite.toy.train_unet import recolour, say, train_unet
 from refdiff_lite.toy.train_vae import encode_all, make_vae, psnr, train_decoder, train_vae
 from refdiff_lite.toy.training import learning_rate, load_scenes, to_tensor, train
 
@@ -264,6 +264,18 @@ def test_a_closeup_on_black_fills_its_picture_and_others_stay():
         assert (filled is image) != on_black
         assert filled[[0, -1]].max((1, 2)).min() > 16  # it reaches all four edges
         assert filled[:, [0, -1]].max((0, 2)).min() > 16
+
+
+def test_what_the_unet_is_told():
+    things = make_scene("val", 1).things
+    boat = next(t for t in things if t.tint)
+    rng = np.random.default_rng(0)
+    told = [say(things, rng, tints=0.0) for _ in range(400)]
+    assert told.count("") == pytest.approx(40, abs=20)
+    assert told.count(boat.category) > 80  # bare nouns are of tinted things
+    assert all(told.count(t.category) < 20 for t in things if t is not boat)
+    assert not any(tint in x.split() for x in told for tint in TINTS)
+    assert sum(boat.tint in say(things, rng, tints=1.0).split() for _ in range(40)) > 10
 
 
 def test_recolouring_turns_hues_and_keeps_shapes_and_grey():

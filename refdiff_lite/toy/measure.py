@@ -30,9 +30,15 @@ from .scenes import SIDE, ToyScene, categories, make_scene
 from .train_clip import crop_hits
 
 
-def vae_psnr(nets: Backbones, scenes: list[ToyScene]) -> list[float]:
-    """PSNR of every scene after the VAE's way there and back."""
-    return [psnr(s.image, decode(nets.sd.vae, encode(nets.sd.vae, s.image, (SIDE, SIDE)))) for s in scenes]
+def reconstructions(nets: Backbones, scenes: list[ToyScene]) -> list[np.ndarray]:
+    """Every scene's image after the VAE's way there and back."""
+    return [decode(nets.sd.vae, encode(nets.sd.vae, s.image, (SIDE, SIDE))) for s in scenes]
+
+
+def edges_kept(scene: ToyScene, found: np.ndarray) -> float:
+    """How sharp ``found`` is: mean brightness gradient inside the things, over that of the scene's image."""
+    size = [np.hypot(*np.gradient(x.mean(-1)))[scene.masks.any(0)].mean() for x in (found, scene.image)]
+    return float(size[0] / size[1])
 
 
 @torch.no_grad()
@@ -124,7 +130,9 @@ def main(
         }
         typer.echo(f"{name:44} {report[name]['value']:8.3f}  ({low:.3f} – {high:.3f}, n = {len(rows)})")
 
-    note("VAE reconstruction, PSNR dB", vae_psnr(nets, scenes))
+    found = reconstructions(nets, scenes)
+    note("VAE reconstruction, PSNR dB", [psnr(s.image, x) for s, x in zip(scenes, found, strict=True)])
+    note("VAE reconstruction, edges kept", [edges_kept(s, x) for s, x in zip(scenes, found, strict=True)])
     hits = crop_hits(nets.clip, nets.clip_tokenizer, scenes)
     note("CLIP, kind of a true crop among 45", [h for _, h in hits], [i for i, _ in hits])
     for t in (100, 300, 500, 700, 900):

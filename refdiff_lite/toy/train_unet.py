@@ -19,7 +19,7 @@ from ..attention import record_attention, word_map
 from ..expression import token_positions
 from ..fusion import generative_score
 from .phrases import Phrase, caption, names_one
-from .scenes import ToyScene, make_scene
+from .scenes import Thing, ToyScene, make_scene
 from .train_clip import tokens
 from .train_vae import encode_all
 from .training import LOOKED_AT, load_scenes, to_tensor, train
@@ -78,6 +78,17 @@ def pipeline(
     )
 
 
+def say(things: tuple[Thing, ...], rng: np.random.Generator, tints: float) -> str:
+    """What the UNet is told of a scene: nothing, a bare noun (of a tinted thing if there is one), or a :func:`caption`."""
+    kind = rng.uniform()
+    if kind < EMPTY:
+        return ""
+    if kind < EMPTY + NOUN:
+        return str(rng.choice([thing.category for thing in [t for t in things if t.tint] or things]))
+    one = kind < EMPTY + NOUN + SINGLE
+    return caption((things[rng.integers(len(things))],) if one else things, rng, tints=tints)
+
+
 def recolour(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(B, H, W, 3) uint8 -> the same pictures, each with its hues turned by 60° to 300° and its saturation changed."""
     turned = np.empty_like(images)
@@ -124,7 +135,7 @@ def train_unet(
     text: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     *,
-    steps: int = 10_250,
+    steps: int = 13_200,
     scenes: int = 20_000,
     stop_at: int | None = None,
     lr: float = 1.5e-3,
@@ -141,9 +152,8 @@ def train_unet(
     scheduler, unet = make_scheduler(), make_unet(text.config.hidden_size)
     both = torch.nn.ModuleDict({"unet": unet, "text": text.requires_grad_(True)})
     held = min(64, max(1, len(latents) // 100))  # the last ones are only looked at, for the log
-    tinted = [[t for t in th if t.tint] for th in things[: len(latents) - held]]
-    share = np.array([1.0 + len(t) for t in tinted])  # scenes with tinted things come more often
-    share /= share.sum()
+    share = np.array([1.0 + sum(t.tint is not None for t in th) for th in things[: len(latents) - held]])
+    share /= share.sum()  # scenes with tinted things come more often
     looked_at = [make_scene("val", i) for i in range(LOOKED_AT)]
 
     def errors(x: torch.Tensor, texts: list[str], t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -157,17 +167,7 @@ def train_unet(
         # Two thirds of the steps where the caption matters most: below, pixels tell; above, all is noise.
         t = np.where(rng.uniform(size=BATCH) < 0.6, rng.integers(200, 850, BATCH), rng.integers(0, 1000, BATCH))
         turned = (rng.uniform(size=BATCH) < RECOLOURED) & (t < SHOWN_BELOW)
-        texts = []
-        for i, no_colour in zip(rows, turned, strict=True):
-            kind, tints = rng.uniform(), 0.0 if no_colour else TINTS
-            if kind < EMPTY:
-                texts.append("")
-            elif kind < EMPTY + NOUN:
-                texts.append(str(rng.choice([thing.category for thing in tinted[i] or things[i]])))
-            elif kind < EMPTY + NOUN + SINGLE:
-                texts.append(caption((things[i][rng.integers(len(things[i]))],), rng, tints=tints))
-            else:
-                texts.append(caption(things[i], rng, tints=tints))
+        texts = [say(things[i], rng, 0.0 if no_colour else TINTS) for i, no_colour in zip(rows, turned, strict=True)]
         x = torch.where(torch.from_numpy(turned)[:, None, None, None], recoloured[rows], latents[rows])
         return errors(x, texts, torch.from_numpy(t), generator).mean(), {}
 
