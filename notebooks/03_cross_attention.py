@@ -455,6 +455,10 @@ display(Image(data_dir() / "models" / "toy" / "emergence.png", width=640))
 # Compare *when* the curves move. The loss falls quickly, then hardly: most of it is about colours and texture, not
 # words. What the caption is worth goes on growing. To profit from "dog" the UNet must bring the word to the dog's
 # pixels, and nothing else in its training asks it to know where things are. Ref-Diff lives on this by-product.
+#
+# From step 10,250 on the two curves part. Until there a noun meant the usual colour of its kind, for noise hides shapes
+# before it hides colours. Then recoloured pictures joined, and captions that say no tint: they help a little less,
+# but their nouns must be found by shape.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>

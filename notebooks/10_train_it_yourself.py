@@ -574,8 +574,8 @@ plt.show()
 # %% [markdown]
 # The last panel is what these lessons live on. Nobody asked for it: the loss speaks of noise only. But a caption pays only
 # if its words reach the right pixels, and so the maps of attention become maps of things. Dotted: chance. The caption
-# counts most at middle $t$: below, pixels tell; above, all is noise. A curve that starts late was not measured before;
-# dashed in CLIP's panel is an older measure, on close-ups.
+# counts most at middle $t$: below, pixels tell; above, all is noise. A curve that starts late was not measured before.
+# Dashed in the VAE's panel: its decoder, trained on alone; in CLIP's: an older measure, on close-ups.
 
 # %% tags=["nbval-check-output"]
 rows = [row for row in logs["unet"] if "gain_500" in row]
