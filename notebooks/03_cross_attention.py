@@ -444,7 +444,7 @@ plt.show()
 
 # %% [markdown]
 # Solid: the bundled network, which grew in stages (`data/models/toy/README.md`; its first steps looked at words with frozen
-# text, and did not count what they find). Dotted: the first steps of a training from scratch by today's recipe.
+# text, and did not count what they find). Dotted: the first steps of a training from scratch.
 #
 # And where three nouns of one scene look, early in a training from scratch and in the bundled network:
 

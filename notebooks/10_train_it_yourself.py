@@ -588,7 +588,7 @@ print("more nouns found than by chance:", logs["unet"][-1]["localisation"] > cha
 # run of the whole, in a folder of its own:
 #
 # ```bash
-# python -m refdiff_lite.toy --work build/try --out build/try/out --vae-steps 300 --clip-steps 300 --unet-steps 500 --scenes 2000 --closeups 4000
+# python -m refdiff_lite.toy --work build/try --out build/try/out --vae-steps 300 --decoder-steps 300 --clip-steps 300 --unet-steps 500 --scenes 2000 --closeups 4000
 # ```
 #
 # The story of the bundled weights, with all that did not help, is in

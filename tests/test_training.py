@@ -67,9 +67,9 @@ def test_muons_update_is_nearly_orthogonal(shape):
     found = torch.linalg.svdvals(orthogonal(g))
     assert found.min() > 0.3
     assert found.max() < 1.3
-    torch.testing.assert_close((u.T @ orthogonal(g) @ v.T).diag(), found.sort().values, atol=0.9, rtol=0)
-    off = u.T @ orthogonal(g) @ v.T
-    assert (off - off.diag().diag()).abs().max() < 1e-3  # the same singular vectors
+    same = u.T @ orthogonal(g) @ v.T  # diagonal: the singular vectors stay
+    assert same.diag().min() > 0.3
+    assert (same - same.diag().diag()).abs().max() < 1e-3
 
 
 def test_muon_takes_the_matrices_and_adamw_the_rest(tmp_path):

@@ -59,7 +59,7 @@ def curves(folder: Path) -> Figure:
         for key, colour in zip(keys, colours, strict=False):
             rows = [(r["step"], r[key]) for r in logs[name] if key in r]
             ax.plot(*zip(*rows, strict=True), color=colour, label=LABELS.get(key, key.replace("gain_", "t = ")))
-            if name == "unet":  # dotted: the first steps of a training from scratch by today's recipe
+            if name == "unet":  # dotted: the first steps of a training from scratch
                 rows = [(r["step"], r[key]) for r in logs["emergence"] if key in r]
                 ax.plot([step for step, _ in rows], [value for _, value in rows], ":", color=colour)
         ax.set_title(title, fontsize=10)

@@ -15,7 +15,6 @@ import torch
 from diffusers import AutoencoderKL
 from tqdm.auto import tqdm
 
-from .scenes import make_scene
 from .training import load_scenes, to_tensor, train
 
 CROP, BATCH = 64, 16
@@ -104,7 +103,7 @@ def train_decoder(
     decoder = torch.nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}).requires_grad_(True)
     images, _ = load_scenes(work / "scenes", "train", scenes)
     latents = encode_all(vae, images, work / f"latents-{scenes}.pt") / vae.config.scaling_factor
-    held = to_tensor(np.stack([make_scene("val", i).image for i in range(32)]))
+    held = to_tensor(load_scenes(work / "scenes", "val", 32)[0])
     with torch.no_grad():
         held_latents = vae.encode(held).latent_dist.mode()
 

@@ -129,8 +129,7 @@ def train(
         value, extra = loss(
             torch.Generator().manual_seed(seed * 1_000_003 + step), np.random.default_rng([seed, step, 7])
         )
-        for p in params.values():
-            p.grad = None
+        model.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(params.values(), 1.0)
         for optimizer in optimizers:
