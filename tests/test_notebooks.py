@@ -126,8 +126,8 @@ def prose(path):
     return "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
 
 
-LESSONS = [*build.HERE.glob("*.ipynb"), *build.HERE.glob("exercises/*.ipynb")]  # no editor's checkpoints
-PAGES = [ROOT / "README.md", *LESSONS, *build.HERE.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+NOTEBOOKS = [*build.HERE.glob("*.ipynb"), *build.HERE.glob("exercises/*.ipynb")]  # no editor's checkpoints
+PAGES = [ROOT / "README.md", *NOTEBOOKS, *build.HERE.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
