@@ -210,8 +210,8 @@ torch.testing.assert_close(by_hand, posterior.kl())
 
 # %%
 def vae_loss(generator, rng):
-    """The loss of one batch: four pictures, there and back."""
-    x = to_tensor(images[rng.integers(0, seen, 4)])
+    """The loss of one batch: three pictures, there and back."""
+    x = to_tensor(images[rng.integers(0, seen, 3)])
     posterior = vae.encode(x).latent_dist
     error = vae.decode(posterior.sample(generator)).sample - x
     kl = posterior.kl().mean() / posterior.mean[0].numel()

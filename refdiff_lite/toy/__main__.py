@@ -22,7 +22,7 @@ def main(
     vae_steps: int = 2_400,
     decoder_steps: int = 6_000,
     clip_steps: int = 4_200,
-    unet_steps: int = 13_200,
+    unet_steps: int = 17_200,
     scenes: Annotated[int, typer.Option(help="Training scenes.")] = 20_000,
     closeups: Annotated[int, typer.Option(help="Training close-ups.")] = 40_000,
 ) -> None:

@@ -135,7 +135,7 @@ def train_unet(
     text: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     *,
-    steps: int = 13_200,
+    steps: int = 17_200,
     scenes: int = 20_000,
     stop_at: int | None = None,
     lr: float = 1.5e-3,
