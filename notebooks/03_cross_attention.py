@@ -438,6 +438,7 @@ for ax, (key, label), colour in zip(axes, kept.items(), lesson.PALETTE, strict=F
             [r["step"] for r in rows if key in r], [r[key] for r in rows if key in r], line, color=colour, label=name
         )
     ax.set_xlabel("training step")
+    ax.locator_params("x", nbins=4)
     ax.set_title(label, fontsize=9)
 axes[0].legend(frameon=False)
 plt.show()

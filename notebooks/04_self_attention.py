@@ -333,7 +333,7 @@ for steps, found in results.items():
     )
 chance = np.mean([1 / len(s.masks) for s in some for r in s.records if r.style == "noun"])
 ax.axhline(100 * chance, linestyle=":", color=lesson.RED, label="chance")
-ax.set(xlabel="steps of propagation", ylabel="nouns found, %", ylim=(0, 100), xticks=list(results))
+ax.set(xlabel="steps of propagation", ylabel="nouns found, %", ylim=(0, 105), xticks=list(results))
 ax.legend()
 plt.show()
 

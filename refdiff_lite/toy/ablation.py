@@ -1,6 +1,6 @@
 """What does each part of the method buy? ``python -m refdiff_lite.toy.ablation`` (``make ablation``), on ToyRef test.
 
-Every row changes one thing of ``RefDiffConfig.toy()``, whose constants were chosen on val. Intervals are 95 %, by
+Every row changes one thing of ``RefDiffConfig.toy()``, whose constants were chosen on val (those of ds alone too). Intervals are 95 %, by
 image; ``change`` compares with the group's first row on the same expressions.
 """
 
@@ -28,6 +28,7 @@ from ..datasets.toyref import load_toyref
 from ..evaluation import evaluate_scene
 from ..images import check_folder, write_text, write_whole
 from ..metrics import bootstrap
+from ..paths import data_dir
 from ..pipeline import RefDiff, Scene
 
 METRICS = {"hit": "accuracy", "iou": "mIoU", "recall": "mean IoU of the best proposal"}
@@ -59,6 +60,7 @@ class Row(NamedTuple):
 def rows(layers: list[str]) -> list[Row]:
     """All lines; the first of each group is what the others of the group are compared with."""
     toy = RefDiffConfig.toy
+    own = json.loads((data_dir() / "models" / "toy" / "tune.json").read_text())["chosen for ds"]
     small = {"min_area": 0}  # the official 10,000 pixels are two thirds of a toy scene
     ranking = {
         "both branches": "both",
@@ -83,6 +85,7 @@ def rows(layers: list[str]) -> list[Row]:
     }
     return [
         *(Row("variants, all styles", v, v, "hit", toy()) for v in ("full", "ds", "gs", "g")),
+        Row("variants, all styles", "ds, constants of its own", "ds", "hit", toy(**own)),
         *(
             Row("constants, full, all styles", name, "full", "hit", config)
             for name, config in (

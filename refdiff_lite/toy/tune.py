@@ -1,7 +1,8 @@
 """Choose the toy preset's constants on ToyRef val: ``python -m refdiff_lite.toy.tune`` (``make tune``).
 
 Scores, layers and noise level are chosen by GS accuracy plus G's mIoU (Otsu's choice) on nouns, then the weights of the full score by accuracy over all
-styles, both with true masks as proposals. Test is never looked at. ``RefDiffConfig.toy()`` holds the outcome.
+styles, both with true masks as proposals. Test is never looked at. ``RefDiffConfig.toy()`` holds the outcome. What suits
+CLIP alone is chosen too, so that fusion can be compared with ds at its best.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -119,6 +121,15 @@ def accuracy(
     return {style: float(np.mean(hits)) for style, hits in found.items()}
 
 
+def constants(choice: tuple[str, float, float, float, float]) -> dict[str, Any]:
+    """One choice of the sweep as changes to the config."""
+    bias, alpha, beta, noun_crop, noun_masked = choice
+    return {
+        "positional_bias": bias, "weight_g": alpha, "weight_d": round(1 - alpha, 2), "beta": beta,
+        "noun_in_crop": noun_crop, "noun_in_masked": noun_masked,
+    }  # fmt: skip
+
+
 def main(
     limit: Annotated[int | None, typer.Option(help="Only the first val images.")] = None,
     out: Annotated[Path, typer.Option(help="Where the choice and the tables go.")] = Path("data/models/toy/tune.json"),
@@ -140,24 +151,26 @@ def main(
     sweep = {
         choice: accuracy(rows, *choice) for choice in itertools.product(BIASES, ALPHAS, BETAS, NOUN_SHARES, NOUN_SHARES)
     }
-    choice = max((c for c in sweep if c[1] > 0), key=lambda c: round(float(np.mean(list(sweep[c].values()))), 4))
+
+    def best(choices: Iterable[tuple]) -> tuple:
+        return max(choices, key=lambda c: round(float(np.mean(list(sweep[c].values()))), 4))
+
+    choice, alone = best(c for c in sweep if c[1] > 0), best(c for c in sweep if c[1] == 0)
     bias, alpha, beta, noun_crop, noun_masked = choice
-    chosen = settings | {
-        "positional_bias": bias, "weight_g": alpha, "weight_d": round(1 - alpha, 2), "beta": beta,
-        "noun_in_crop": noun_crop, "noun_in_masked": noun_masked,
-    }  # fmt: skip
     along = {f"alpha {a}": sweep[(bias, a, beta, noun_crop, noun_masked)] for a in ALPHAS}
     along |= {f"beta {b}": sweep[(bias, alpha, b, noun_crop, noun_masked)] for b in BETAS}
     along |= {f"bias {b}": sweep[(b, alpha, beta, noun_crop, noun_masked)] for b in BIASES}
     report = {
         "images": len(samples),
-        "chosen": chosen,
+        "chosen": settings | constants(choice),
         "full": sweep[choice],
+        "chosen for ds": constants(alone),
+        "ds": sweep[alone],
         "along": along,
         "attention": dict(ranked),
     }
     write_text(out, json.dumps(report, indent=1) + "\n")
-    typer.echo(json.dumps({k: report[k] for k in ("chosen", "full", "along")}, indent=1))
+    typer.echo(json.dumps({k: report[k] for k in ("chosen", "full", "chosen for ds", "ds", "along")}, indent=1))
     for name, cell in ranked[:8]:
         typer.echo(f"{name}: {cell}")
 
