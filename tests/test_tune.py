@@ -2,6 +2,9 @@
 
 import json
 
+import numpy as np
+import pytest
+
 from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.backbones import load
 from refdiff_lite.datasets.toyref import load_toyref
@@ -26,3 +29,16 @@ def test_diffusion_alone_in_the_sweep_is_what_the_evaluation_finds():
         toy = RefDiffConfig.toy()
         swept = tune.accuracy(rows, "none", alpha, toy.beta, toy.noun_in_crop, toy.noun_in_masked)
         assert swept["noun"] == sum(found) / len(found)
+
+
+@pytest.mark.slow
+def test_clip_alone_is_compared_at_its_best(tmp_path):
+    tune.main(limit=3, out=tmp_path / "tune.json")
+    report = json.loads((tmp_path / "tune.json").read_text())
+    model = RefDiff(load("toy"), RefDiffConfig.toy(**report["chosen for ds"]))
+    samples = load_toyref("val", limit=3)
+    rows = [r for s in samples for r in evaluate_scene(model, s, ["ds"], "oracle")]
+    found = {style: np.mean([r["hit"] for r in rows if r["style"] == style]) for style in report["ds"]}
+    assert found == pytest.approx(report["ds"])
+    mean = {k: np.mean(list(v.values())) for k, v in (report["along"] | {"ds": report["ds"]}).items()}
+    assert mean["ds"] >= mean["alpha 0.0"]  # found with the constants that suit full
