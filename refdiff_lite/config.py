@@ -151,8 +151,8 @@ class RefDiffConfig:
     def toy(cls, **changes: Any) -> RefDiffConfig:
         """The paper's method with constants chosen on ToyRef val for the bundled networks (``make tune``).
 
-        Half the paper's noise, the positional bias in the other branch, and twice its alpha: on val the paper's alpha
-        and beta lose one expression in a hundred, each alone.
+        Half the paper's noise, the positional bias in the other branch, and twice its alpha: on val the paper's alpha, or
+        its beta, instead loses at most one expression in a hundred.
         """
         values: dict[str, Any] = dict(
             weak_choice="otsu",
