@@ -1,7 +1,7 @@
 # ---
 # title: Train it yourself
 # minutes: 60
-# cpu: 1.5
+# cpu: 2
 # gpu: 1.5
 # goals:
 #   - write the three losses by hand, and check each with a library
