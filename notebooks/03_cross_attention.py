@@ -458,7 +458,7 @@ display(Image(data_dir() / "models" / "toy" / "emergence.png", width=640))
 # pixels, and nothing else in its training asks it to know where things are. Ref-Diff lives on this by-product.
 #
 # From step 10,250 on the two curves part. Until there a noun meant the usual colour of its kind, for noise hides shapes
-# before it hides colours. Then recoloured pictures joined, and captions that say no tint: they help a little less,
+# before it hides colours. Then recoloured pictures joined, and captions that say no tint: at first they help less,
 # but their nouns must be found by shape.
 
 # %% [markdown]
