@@ -18,7 +18,7 @@ import open_clip
 import torch
 from open_clip.transformer import VisionTransformer
 
-from ..config import CLIPS, SAMS, RefDiffConfig
+from ..config import CLIPS, SAMS
 from ..files import data_dir
 from . import hub
 from .compat import ddim, fast_tokenizer, load_pipeline, load_sam
@@ -212,11 +212,6 @@ def check_networks(nets: Networks) -> None:
             f"CLIP's image tower is a {type(visual).__name__} without a class token; masks need one for each proposal. "
             "Take an open_clip ViT such as ViT-B-16 or ViT-L-14"
         )
-
-
-def default_config(preset: str) -> RefDiffConfig:
-    """The constants that suit a preset of networks: the paper's, or those chosen on ToyRef val for the toy."""
-    return RefDiffConfig.toy() if preset == "toy" else RefDiffConfig.paper()
 
 
 def check_preset(name: str, clip: str | None = None, sam: str | None = None) -> Preset:
