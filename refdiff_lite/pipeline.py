@@ -21,8 +21,7 @@ from .images import load_image, pad_to_square, square_corner
 from .inversion import guided, invert
 from .latents import add_noise, ddim_timesteps, encode
 from .masks import as_masks, cached, keep, resize_nearest
-from .networks import Networks, clip, hub, load
-from .networks.presets import check_networks
+from .networks import Networks, check_networks, clip, hub, load
 from .proposals import Proposals
 from .result import Result
 from .unet_pass import unet_pass
