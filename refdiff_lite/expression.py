@@ -14,7 +14,7 @@ import regex as re
 
 from .grammar import CUES, find_cues, find_head, find_words
 
-__all__ = ["CUES", "Expression", "cut_text", "find_words", "parse", "token_positions"]
+__all__ = ["CUES", "Expression", "cut_text", "find_words", "parse", "pieces", "token_positions"]
 _MAX = 1000
 
 
@@ -72,7 +72,8 @@ def parse(text: str, head: str | None = None, *, with_: Literal["rule", "spacy"]
 
 def _named(text: str, name: str, rule: tuple[int, int]) -> tuple[int, int]:
     """Place of the word that the user names: the rule's own if it bears the name, else the first."""
-    name = " ".join(name.split()).removesuffix("'s").removesuffix("’s")
+    name = " ".join(name.split())
+    name = re.sub("['’]s$", "", name) or name
     pattern = rf"(?<![\p{{L}}\p{{M}}\p{{N}}]){re.escape(name)}"
     ends = {m.end() for m in re.finditer(pattern, text, re.IGNORECASE)} if name else set()
     found = [m.span() for m in find_words(text) if m.end() in ends]
@@ -152,3 +153,9 @@ def cut_text(tokenizer: Any, text: str) -> str:
     offsets, reach = _tokens(tokenizer, text)
     start = min((a for a, b in offsets[reach:] if b > a), default=len(text))
     return text[next((w.start() for w in find_words(text) if w.start() < start < w.end()), start) :].strip()
+
+
+def pieces(tokenizer: Any, text: str) -> tuple[str, ...]:
+    """The tokens that the text encoder reads of a text, as text: the start token, the words' pieces, the end token."""
+    ids = tokenizer(text, truncation=True, max_length=tokenizer.model_max_length).input_ids
+    return tuple(tokenizer.decode([i]).strip() or "·" for i in ids)

@@ -150,10 +150,10 @@ def _phrases(words: list[str], marks: list[str]) -> list[_Phrase]:
             kind = "adverb" if is_label else "noun"  # "a photo of a dog", "image 1: the dog"
         if kind == "possessive" and kinds[i - 1] != "clause" and owned and not following.endswith("ing"):
             found[-1] = _Phrase(now.leads)  # "the man's hat", but not "where's the hat" or "the man's sitting"
-        elif words[i] == "of" and now.leads and not now.nouns:
+        elif words[i] == "of" and now.leads and not now.nouns and kinds[i - 1] != "direction":
             now.nouns = now.places  # "left side of the table"
             now.adjectives = []  # "one of the dogs", "a photo of a dog"; but not "left of the dog"
-            found.append(_Phrase(not now.places and (i == 0 or kinds[i - 1] != "direction")))
+            found.append(_Phrase(not now.places))
         elif words[i] in ("from", "frm") and now.adjectives and not now.nouns:
             pass  # "second from left", perhaps with a noun to come
         elif kind == "preposition":
@@ -173,14 +173,18 @@ def _phrases(words: list[str], marks: list[str]) -> list[_Phrase]:
     return found
 
 
+def _marks(text: str, words: list[re.Match[str]]) -> list[str]:
+    """The comma, colon or the like between each word and the one before it, "" if there is none."""
+    gaps = (text[a.end() : b.start() + 1] for a, b in pairwise(words))
+    return ["", *(m.group() if (m := _BREAK.search(gap)) else "" for gap in gaps)]
+
+
 def find_head(text: str) -> tuple[re.Match[str], str]:
     """The head word of a text with at least one word, and why it may be wrong ("" where the rule is sure)."""
     asking = _ASKING.match(text)
     matches = find_words(text, asking.end() if asking else 0) or find_words(text)
     words = [m.group().lower() for m in matches]
-    gaps = [text[a.end() : b.start() + 1] for a, b in pairwise(matches)]
-    marks = [m.group() if (m := _BREAK.search(gap)) else "" for gap in gaps]
-    phrases = _phrases(words, ["", *marks, ""])
+    phrases = _phrases(words, [*_marks(text, matches), ""])
     for phrase in phrases:
         if phrase.leads and phrase.nouns:
             return matches[phrase.nouns[-1]], phrase.doubt
@@ -206,20 +210,22 @@ def _is_cue(words: list[str], start: int, end: int, head: str) -> bool:
         return then in _IMAGE  # "left of the dog", but "left of the picture"
     if origin in ("from", "frm", *_HEADING) or before in _ORDINALS or denied == "not":
         return False  # "third from left", "looking to the right", "second left", "not on the left"
-    if (origin in _OWNERS or after in _BODY) and after != head and then not in ("side", "corner"):
-        return False  # "on the man's left", "with left arm up"
+    if (origin in _OWNERS or after in (*_BODY, "hat")) and after != head and then not in ("side", "corner"):
+        return False  # "on the man's left", "with left arm up", "man in top hat"
     if before == "to" and origin in CUES:
         return False  # "left to right"
     if words[start:end] == ["right"] and before not in ("the", "on", "at", "in", "to", "far"):
         return after not in _BY_RIGHT and (after != "in" or then not in ("front", "middle", "center"))
-    if words[start:end] == ["top"] and (after == "hat" or before in ("a", *_CLOTHES)):
-        return after != "hat" and _KINDS.get(after, "") not in ("", "preposition", "adverb")  # "girl in pink top"
+    if words[start:end] == ["top"] and before in ("a", *_CLOTHES):
+        return after not in ("", ",") and _KINDS.get(after, "noun") in ("noun", "person", "adjective")  # "in pink top"
     return True
 
 
 def find_cues(text: str, head: str) -> tuple[str, ...]:
     """The directions of a text, each once, in order of mention."""
-    words = [m.group().lower() for m in find_words(text)]
+    matches = find_words(text)
+    pairs = zip(_marks(text, matches), matches, strict=True)
+    words = [w for mark, match in pairs for w in ([","] if mark else []) + [match.group().lower()]]
     found, end = [], 0
     for start in range(len(words)):
         if start >= end and directions(words[start]):
