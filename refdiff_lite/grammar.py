@@ -74,7 +74,7 @@ _ASKING = re.compile(
     r"(?: (?:me|us|to|at|on|out|for))*\b\W*)+",
     re.IGNORECASE,
 )
-_BREAK = re.compile(r"[,;!?(]|:(?!:*\s*\d)|\.\s|\s[-–—]+\s")
+_BREAK = re.compile(r"[,;!?(&]|:(?!:*\s*\d)|\.\s|\s[-–—]+\s")
 _IMAGE = "picture photo photograph image pic shot screen frame page".split()
 _BODY = "hand hands arm leg foot eye ear head hair face paw wing shoulder knee".split()
 _OWNERS = ("'s", "’s", "his", "her", "its", "their")

@@ -1,3 +1,4 @@
+import copy
 import itertools
 import json
 import sys
@@ -47,6 +48,8 @@ TABLE = [
     ("dog left of the cat on the right", "dog", ("right",)),
     ("the orange left of the crown", "orange", ()),
     ("the one to the right of the cat", "one", ()),
+    ("zebra & giraffe", "zebra", ()),
+    ("black & white cat", "cat", ()),
     # a comma ends what stands before it
     ("man on left, hand up", "man", ("left",)),
     ("top, hat", "hat", ("top",)),
@@ -413,3 +416,26 @@ def test_a_word_that_is_cut_in_two_keeps_the_pieces_that_are_read(tokenizer):
     assert found == [21, 22]
     assert cut_text(tokenizer, text) == "hippopotamus"
     assert len(tokenizer(text, truncation=True, max_length=24).input_ids) - 1 == found[-1] + 1
+
+
+def test_the_limit_is_the_model_s(tokenizer):
+    longer = copy.deepcopy(tokenizer)
+    longer.model_max_length = 77
+    text = "small " * 75 + "cat"
+    assert cut_text(longer, text) == "cat"
+    assert cut_text(tokenizer, text) == "small " * 53 + "cat"
+    with pytest.raises(ValueError, match="behind the 75 tokens"):
+        token_positions(longer, text, (450, 453))
+    assert token_positions(longer, text, (444, 449)) == [75]
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.one_of(WRITTEN.map(" ".join), st.text(max_size=80)).map(lambda t: " ".join(t.split())))
+def test_what_is_read_and_what_is_cut_make_up_the_text(tokenizer, text):
+    cut = cut_text(tokenizer, text)
+    assert text.endswith(cut)
+    read = len(tokenizer(text, truncation=True, max_length=tokenizer.model_max_length).input_ids)
+    assert bool(cut) == (len(tokenizer(text, verbose=False).input_ids) > read)
+    for word in find_words(text):
+        if word.end() <= len(text) - len(cut):
+            assert max(token_positions(tokenizer, text, word.span())) < read - 1
