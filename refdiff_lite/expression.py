@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from re import Match
 from typing import Any, Literal
 
 import regex as re
@@ -85,7 +86,7 @@ def _named(text: str, name: str, rule: tuple[int, int]) -> tuple[int, int]:
 @lru_cache(1)
 def _spacy() -> Any:
     try:
-        import spacy
+        import spacy  # ty: ignore[import-not-found]
     except ImportError:
         raise ModuleNotFoundError('with_="spacy" needs spaCy: pip install spacy') from None
     models = [m for m in spacy.util.get_installed_models() if m.startswith("en_core_web")]
@@ -94,7 +95,7 @@ def _spacy() -> Any:
     return spacy.load(min(models, key=lambda m: ("_sm" not in m, m)))  # the official code's is the small one
 
 
-def _spacy_head(text: str) -> re.Match[str]:
+def _spacy_head(text: str) -> Match[str]:
     """The word that the official code takes: the first whose dependency is ROOT or a subject."""
     start = next(t.idx for t in _spacy()(text) if t.dep_ == "ROOT" or "subj" in t.dep_)
     words = find_words(text)

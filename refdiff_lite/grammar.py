@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from re import Match
 
 import regex as re  # knows letters and their marks in every script
 
@@ -90,7 +91,7 @@ _BY_RIGHT = (
 _WORD = re.compile(r"['’]s\b|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:(?!['’]s\b)['’-][\p{L}\p{M}\p{N}]+)*", re.IGNORECASE)
 
 
-def find_words(text: str, start: int = 0) -> list[re.Match[str]]:
+def find_words(text: str, start: int = 0) -> list[Match[str]]:
     """The words of a text, each with its place; letters and their marks of every script. A possessive 's is a word."""
     return list(_WORD.finditer(text, start))
 
@@ -173,13 +174,13 @@ def _phrases(words: list[str], marks: list[str]) -> list[_Phrase]:
     return found
 
 
-def _marks(text: str, words: list[re.Match[str]]) -> list[str]:
+def _marks(text: str, words: list[Match[str]]) -> list[str]:
     """The comma, colon or the like between each word and the one before it, "" if there is none."""
     gaps = (text[a.end() : b.start() + 1] for a, b in pairwise(words))
     return ["", *(m.group() if (m := _BREAK.search(gap)) else "" for gap in gaps)]
 
 
-def find_head(text: str) -> tuple[re.Match[str], str]:
+def find_head(text: str) -> tuple[Match[str], str]:
     """The head word of a text with at least one word, and why it may be wrong ("" where the rule is sure)."""
     asking = _ASKING.match(text)
     matches = find_words(text, asking.end() if asking else 0) or find_words(text)

@@ -31,7 +31,7 @@ def main(misses: Annotated[bool, typer.Option(help="List what was missed.")] = F
     rows = read_list()
     for finder in ("rule", "spacy"):
         try:
-            answers = [parse(row["text"], with_=finder) for row in rows]  # type: ignore[arg-type]
+            answers = [parse(row["text"], with_=finder) for row in rows]
         except ModuleNotFoundError as error:
             typer.echo(f"{finder}: {error}")
             continue
