@@ -16,7 +16,7 @@ from . import fusion, ranking
 from . import proposals as generators
 from .attention import AttentionMaps, Kind, propagate, resize, word_map
 from .config import PROPOSALS, VARIANTS, ProposalKind, RefDiffConfig, Variant, default_config
-from .expression import Expression, parse, pieces, token_positions
+from .expression import Expression, cut_text, parse, pieces, token_positions
 from .images import load_image, pad_to_square, square_corner
 from .inversion import guided, invert
 from .latents import add_noise, ddim_timesteps, encode
@@ -322,6 +322,7 @@ class Scene:
             image=self.image,
             pieces=pieces(tokenizer, prompt),
             tokens=tuple(token_positions(tokenizer, prompt, parsed.span)),
+            unread=cut_text(tokenizer, parsed.text),
             config=config,
             preset=self.model.networks.name,
         )
