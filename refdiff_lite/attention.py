@@ -110,7 +110,7 @@ def record_attention(
         RuntimeError: a layer's attention cannot be seen, as with flash or flex back ends; says which and what to do.
     """
     chosen = None if tokens is None else tuple(tokens)
-    wanted = Wanted(kind, scores, over, chosen, heads if isinstance(heads, str) else tuple(heads))
+    wanted = Wanted(kind, scores, over, chosen, heads)
     record = AttentionMaps(kind, scores, tokens=wanted.tokens)
     sums: dict[str, torch.Tensor] = {}
     added: Counter[str] = Counter()

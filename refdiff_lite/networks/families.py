@@ -96,7 +96,8 @@ def _one_sequence(places: Callable[[Any, Mapping[str, Any]], tuple[tuple[int, in
 def _unet_grid(unet: Any, call: Mapping[str, Any], name: str) -> tuple[int, int]:
     """Rows and columns at a layer, from how often the blocks before it halve the image: never guessed from a count."""
     down = [block.downsamplers is not None for block in unet.down_blocks]
-    block, index = re.match(r"(down|mid|up)_blocks?\.(\d+)?", name).groups()  # type: ignore[union-attr]
+    block, _, rest = name.partition("_block")
+    index = rest.removeprefix("s.").split(".")[0]
     halved = sum(down[: int(index)] if block == "down" else down)
     if block == "up":
         halved -= sum(b.upsamplers is not None for b in unet.up_blocks[: int(index)])

@@ -64,7 +64,7 @@ class Wanted:
     scores: Literal["softmax", "logits"] = "softmax"
     over: Literal["all", "own"] = "all"
     tokens: tuple[int, ...] | None = None
-    heads: Literal["mean", "each"] | tuple[int, ...] = "mean"
+    heads: Literal["mean", "each"] | Sequence[int] = "mean"
 
     def __post_init__(self) -> None:
         for name, choices in (("kind", tuple(_ASKS)), ("scores", ("softmax", "logits")), ("over", ("all", "own"))):
