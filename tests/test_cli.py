@@ -50,6 +50,14 @@ def test_odd_expressions_work(tmp_path, expression):
     assert (tmp_path / "panel.png").stat().st_size > 10_000
 
 
+def test_doubt_and_unread_text_are_said(tmp_path):
+    found = run.invoke(app, ["segment", str(IMAGE), "woman tennis player", "--out", str(tmp_path)])
+    assert "unsure of the head word" in found.output
+    assert json.loads((tmp_path / "result.json").read_text())["doubt"]
+    found = run.invoke(app, ["segment", str(IMAGE), "tree " + "very " * 30 + "far", "--out", str(tmp_path)])
+    assert "not read" in found.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -88,10 +96,10 @@ def test_choices_of_networks_reach_the_loader(tmp_path, monkeypatch, command):
     monkeypatch.setattr("refdiff_lite.pipeline.load", load)
     command += ["--preset", "sd15", "--proposals", "sam", "--out", str(tmp_path)]
     assert "enough" in run.invoke(app, command).output
-    run.invoke(app, [*command, "--clip", "laion", "--sam", "huge", "--low-memory"])
+    run.invoke(app, [*command, "--clip", "laion", "--sam", "huge", "--low-memory", "--dtype", "float32"])
     assert asked == [
-        ("sd15", dict(clip=None, sam=None, low_memory=False)),
-        ("sd15", dict(clip="laion", sam="huge", low_memory=True)),
+        ("sd15", dict(clip=None, sam=None, low_memory=False, dtype=None)),
+        ("sd15", dict(clip="laion", sam="huge", low_memory=True, dtype="float32")),
     ]
 
 
