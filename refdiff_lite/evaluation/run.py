@@ -67,7 +67,8 @@ def predict(scene: Scene, record: Record, method: str, kind: ProposalKind, truth
         return {"mask": result.mask, **extra}
     parsed = parse(record.text)
     proposals = scene.proposals(kind, scene.word_map(parsed) if kind == "weak" else None)
-    best = baseline(method, scene, parsed, proposals, record.sent_id, _ious(proposals.masks, truth, scene))
+    fits = _ious(proposals.masks, truth, scene)
+    best = baseline(method, scene, parsed, proposals, record.sent_id, fits, record.style)
     return {"mask": np.zeros(scene.full_size, bool) if best is None else scene.to_full(proposals.masks[best])}
 
 
