@@ -15,14 +15,13 @@ from PIL import Image
 from . import fusion, ranking
 from . import proposals as generators
 from .attention import AttentionMaps, Kind, propagate, resize, word_map
-from .config import PROPOSALS, VARIANTS, ProposalKind, RefDiffConfig, Variant
+from .config import PROPOSALS, VARIANTS, ProposalKind, RefDiffConfig, Variant, default_config
 from .expression import Expression, parse, pieces, token_positions
 from .images import load_image, pad_to_square, square_corner
 from .inversion import guided, invert
 from .latents import add_noise, ddim_timesteps, encode
 from .masks import as_masks, cached, keep, resize_nearest
-from .networks import Networks, clip, default_config, hub, load
-from .networks.presets import check_networks
+from .networks import Networks, check_networks, clip, hub, load
 from .proposals import Proposals
 from .result import Result
 from .unet_pass import unet_pass
