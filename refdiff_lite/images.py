@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .files import write_whole
+from .files import MAX_PIXELS, write_whole
 
-MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
 _STRIP = 256
 """Rows that are converted at a time: a photo of 48 megapixels must not take gigabytes."""
@@ -196,7 +195,11 @@ def _from_array(source: Any) -> np.ndarray:
         array = np.zeros(0, object)
     if first and array.ndim == 3 and array.shape[2] not in (1, 3, 4):
         array = np.moveaxis(array, 0, 2)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or array.dtype.kind not in "buif":
+    if (
+        array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+        or array.dtype.kind not in "buif"
+    ):
         raise ValueError(
             f"an image array must be (H, W, 3) uint8 RGB, not {array.shape} {array.dtype} from a "
             f"{type(source).__name__}; or give a path, a PIL image, or an encoded picture as bytes"

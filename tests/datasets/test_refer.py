@@ -14,8 +14,10 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from refdiff_lite.datasets.records import decode, read_json
-from refdiff_lite.datasets.refer import PUBLISHED, load_refer, read_pickle
+from refdiff_lite.datasets.formats import read_json
+from refdiff_lite.datasets.pickles import read_pickle
+from refdiff_lite.datasets.refer import PUBLISHED, load_refer
+from refdiff_lite.masks import decode
 
 
 @pytest.mark.parametrize("write", [as_pickle, as_parquet])
