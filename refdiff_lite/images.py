@@ -169,7 +169,7 @@ def _levels(values: np.ndarray, name: str, top: float | None = None) -> np.ndarr
         raise ValueError(f"{name} holds numbers that are not finite; replace them, for example by numpy.nan_to_num")
     if values.dtype == bool or (floats and low >= 0 and high <= 1):
         top = 1
-    elif low < 0 or high > 65535 or (floats and any((row != np.rint(row)).any() for row in values)):
+    elif low < 0 or high > 65535 or high == 1 or (floats and any((row != np.rint(row)).any() for row in values)):
         raise ValueError(
             f"{name} holds numbers from {low:.4g} to {high:.4g}: neither levels of 8 or 16 bits nor floats in [0, 1], "
             "so what is black and what is white? Scale them to [0, 1]; what lies in [-1, 1] by (x + 1) / 2"

@@ -91,13 +91,13 @@ def evaluate_scene(
     except Exception as error:
         broken = _reason(error)
     for record in sample.records:
-        truth = masks[record.target]
+        truth, damaged = masks[record.target], sample.why_not(record)
         category = sample.categories[record.target]
         for variant in variants:
             found: dict[str, Any] = {"mask": np.zeros(sample.size, bool)}
-            reason, head, cues = broken, "", tuple[str, ...]()
+            reason, head, cues = broken or damaged, "", tuple[str, ...]()
             try:
-                if scene is not None:
+                if scene is not None and not reason:
                     parsed = parse(record.text)
                     head, cues = parsed.head, parsed.cues
                     found = predict(scene, record, variant, proposals, truth)
