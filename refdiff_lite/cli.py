@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +19,6 @@ import typer
 from .config import BASELINES, CLIPS, DTYPES, MIN_AREAS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig, default_config
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .datasets import Sample
 
 app = typer.Typer(
@@ -46,6 +47,14 @@ SamOption = Annotated[SamName | None, typer.Option(help="sd15's SAM: base, or hu
 LowMemoryOption = Annotated[bool, typer.Option("--low-memory", help="One network at a time on the GPU.")]
 DtypeOption = Annotated[Dtype | None, typer.Option(help="Precision of the networks; default: what suits the device.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all noise.")]
+
+
+@app.callback()
+def _any_text() -> None:
+    """Let names of files that are no Unicode be printed: a line must not cost the work that it tells of."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -86,7 +95,11 @@ def segment(
     variant: Annotated[VariantName, typer.Option(help="full, or one of its parts.")] = VariantName("full"),
     proposals: Annotated[ProposalName | None, typer.Option(help="Where candidate masks come from.")] = None,
     oracle: Annotated[
-        Path | None, typer.Option(help="COCO instances.json with the image's true masks, for --proposals oracle.")
+        Path | None,
+        typer.Option(
+            help="COCO instances.json with the image's true masks, for --proposals oracle. They belong to the pixels as "
+            "stored, so the image is not turned as EXIF says."
+        ),
     ] = None,
     head: Annotated[str | None, typer.Option(help="The word to look for, if the rule picks the wrong one.")] = None,
     clip: ClipOption = None,
@@ -98,6 +111,7 @@ def segment(
     seed: SeedOption = 0,
 ) -> None:
     """Write the mask of what EXPRESSION names in IMAGE."""
+    from .datasets.records import masks_of
     from .expression import parse
     from .files import check_folder, write_text
     from .images import load_image, save_mask
@@ -110,9 +124,13 @@ def segment(
             raise ValueError("--proposals oracle and --oracle instances.json go together")
         settings = _config(preset.value, config, seed)
         choices = _choices(preset.value, kind, clip, sam, low_memory, dtype)
-        pixels = load_image(image)
+        pixels = load_image(image, upright=oracle is None)
         parsed = parse(expression, head)
-        truth = _oracle_masks(oracle, image) if oracle else None
+        truth = masks_of(oracle, image.name, pixels.shape[:2]) if oracle else None
+        _spare(
+            [p for p in (image, oracle) if p],
+            [out / n for n in ("mask.png", "overlay.png", "panel.png", "result.json")],
+        )
         check_folder(out)
 
         from .pipeline import RefDiff  # torch and diffusers: only after the quick checks
@@ -136,23 +154,11 @@ def segment(
         typer.secho(f"note: {model.networks.note}", fg="yellow")
 
 
-def _oracle_masks(instances: Path, image: Path) -> np.ndarray:
-    """(N, H, W) bool masks of an image, looked up by its file name in a COCO file."""
-    import numpy as np
-    from pycocotools.coco import COCO
-
-    if not instances.is_file():
-        raise FileNotFoundError(f"no file at {instances}")
-    try:
-        with redirect_stdout(None):  # COCO prints its progress
-            coco = COCO(str(instances))
-        ids = [i for i, entry in coco.imgs.items() if entry["file_name"] == image.name]
-        masks = [coco.annToMask(a) > 0 for i in ids for a in coco.imgToAnns[i]]
-    except (KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"{instances} is not a COCO instances file ({type(error).__name__}: {error})") from error
-    if not masks:
-        raise ValueError(f"{instances} has no masks for {image.name}")
-    return np.stack(masks)
+def _spare(inputs: list[Path], outputs: list[Path]) -> None:
+    """Refuse to write over what is read."""
+    for path in outputs:
+        if any(path.exists() and os.path.samefile(path, given) for given in inputs):
+            raise ValueError(f"{path} is the input and would be written over; choose another folder with --out")
 
 
 @app.command()
@@ -163,7 +169,6 @@ def demo(
     from .datasets.toyref import STYLES, load_toyref
     from .evaluation.metrics import iou
     from .files import check_folder
-    from .images import load_image
     from .pipeline import RefDiff
     from .viz import Picture, grid
 
@@ -183,7 +188,7 @@ def demo(
         )
         rows, start = [], time.perf_counter()
         for sample, record in picks:
-            image = load_image(sample.path)
+            image = sample.image()
             scene = model.set_image(image)
             row: list[Picture] = [(image, None, record.text)]
             numbers = []
@@ -267,7 +272,12 @@ def evaluate(
 
 
 def _tell_missing(samples: list[Sample]) -> None:
-    """Say which images are not there; refuse if none is."""
+    """Say which images are not there, refuse if none is; say how many sentences have damaged annotations."""
+    if problems := [p for s in samples for r in s.records if (p := s.problem or r.problem)]:
+        typer.secho(
+            f"{len(problems)} sentences have damaged annotations, they count as IoU 0; the first: {problems[0]}",
+            fg="yellow",
+        )
     if missing := [s.image_id for s in samples if not s.found]:
         if len(missing) == len(samples):
             raise FileNotFoundError(

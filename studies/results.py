@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from refdiff_lite.datasets.records import read_json
+from refdiff_lite.datasets.formats import read_json
 from refdiff_lite.datasets.toyref import STYLES
 from refdiff_lite.evaluation.summary import percent
 from refdiff_lite.files import write_text

@@ -93,11 +93,12 @@ def evaluate_scene(
     except Exception as error:
         broken = _reason(error)
     for record in sample.records:
+        damaged = sample.why_not(record)
         category = sample.categories[record.target]
         for variant in variants:
-            reason, told, found = broken, {"head": "", "cues": []}, dict[str, Any]()
+            reason, told, found = broken or damaged, {"head": "", "cues": []}, dict[str, Any]()
             try:
-                if scene is not None:
+                if scene is not None and not reason:
                     parsed = parse(record.text)
                     told = {"head": _printable(parsed.head), "cues": list(parsed.cues)}
                     found = predict(scene, record, variant, proposals, masks[record.target])
