@@ -2,7 +2,6 @@
 # title: A sentence becomes a mask
 # minutes: 20
 # cpu: 1
-# gpu: 1
 # goals:
 #   - turn a sentence into a mask with five lines
 #   - read the figure that explains a result, panel by panel

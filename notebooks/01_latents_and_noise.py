@@ -2,7 +2,6 @@
 # title: Latents and noise
 # minutes: 50
 # cpu: 1
-# gpu: 2
 # goals:
 #   - measure what the VAE keeps of a picture and what it loses
 #   - add noise of any strength in one line, and plot the schedule that sets the strength

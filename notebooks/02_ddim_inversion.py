@@ -2,7 +2,6 @@
 # title: DDIM inversion
 # minutes: 45
 # cpu: 1
-# gpu: 3
 # goals:
 #   - turn DDIM round, and find the noise that a picture could have come from
 #   - say which assumption breaks, and show it with a number

@@ -2,7 +2,6 @@
 # title: "Cross-attention: from a word to its pixels"
 # minutes: 60
 # cpu: 1
-# gpu: 2
 # goals:
 #   - compute attention between pixels and words by hand, and get the UNet's own numbers
 #   - read maps of heads, layers and timesteps, and say what each is good for

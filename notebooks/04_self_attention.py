@@ -2,7 +2,6 @@
 # title: "Self-attention: which pixels belong together"
 # minutes: 45
 # cpu: 1
-# gpu: 3
 # goals:
 #   - draw one pixel's view of the picture
 #   - let a word's map flow along self-attention, and see when that is too much

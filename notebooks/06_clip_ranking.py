@@ -2,7 +2,6 @@
 # title: CLIP ranks the proposals
 # minutes: 60
 # cpu: 1
-# gpu: 1
 # goals:
 #   - cut a proposal out for CLIP, and give CLIP a class token that sees one proposal only
 #   - show with numbers why a boolean attention mask is a silent bug

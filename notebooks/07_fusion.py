@@ -2,7 +2,6 @@
 # title: Fusion, two scores become one
 # minutes: 60
 # cpu: 1
-# gpu: 2
 # goals:
 #   - compute S_G, S_D and S by hand, and predict at which alpha the winner changes
 #   - say why alpha = 0.1 can still let S_G decide

@@ -2,7 +2,6 @@
 # title: Evaluation, which mean, and how sure?
 # minutes: 70
 # cpu: 1
-# gpu: 1
 # goals:
 #   - compute oIoU, mIoU and Pr@X, and build a case in which they disagree about who is better
 #   - give every number an interval, drawn by image

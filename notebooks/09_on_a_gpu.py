@@ -2,7 +2,6 @@
 # title: On a GPU, real weights and your own photo
 # minutes: 60
 # cpu: 1
-# gpu: 4
 # goals:
 #   - run the same pipeline on Stable Diffusion 1.5, CLIP ViT-B/16 and SAM, and on a photo of yours
 #   - say what half precision does to latents and attention, and where it breaks

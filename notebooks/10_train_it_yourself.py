@@ -2,7 +2,6 @@
 # title: Train it yourself
 # minutes: 60
 # cpu: 2
-# gpu: 1.5
 # goals:
 #   - write the three losses by hand, and check each with a library
 #   - train a VAE, a CLIP and a UNet on a small world, and see with your own eyes that they learn

@@ -2,7 +2,6 @@
 # title: A tour of the explorers
 # minutes: 20
 # cpu: 1
-# gpu: 1
 # goals:
 #   - see where every word of a sentence looks, and what every pixel listens to
 #   - watch two scores become one mask, and turn every knob of the way
