@@ -64,6 +64,22 @@ def bootstrap(
     return float(np.percentile(found, 2.5)), float(np.percentile(found, 97.5))
 
 
+def share_interval(right: Sequence[float] | Sequence[bool], clusters: Sequence[int]) -> tuple[float, float]:
+    """95 % interval of a share: :func:`bootstrap`, and where nothing or everything is right, Clopper and Pearson's.
+
+    There every redraw would give the same share, and the interval would shrink to a point, however few images there were. So
+    the images are counted as the independent trials, all failed or all won (Clopper and Pearson 1934).
+
+    Args:
+        right: (N,) 0 or 1, one for each sentence. clusters: image of each sentence.
+    """
+    share, images = float(np.mean(right)), len(set(clusters))
+    if 0 < share < 1:
+        return bootstrap(np.asarray(right, float), clusters)
+    slack = 1 - 0.025 ** (1 / images)
+    return (1 - slack, 1.0) if share else (0.0, slack)
+
+
 def ratio_interval(
     numerators: Sequence[float],
     denominators: Sequence[float],

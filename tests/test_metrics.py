@@ -14,6 +14,7 @@ from refdiff_lite.metrics import (
     overall_iou,
     precision_at,
     ratio_interval,
+    share_interval,
 )
 
 
@@ -172,3 +173,15 @@ def test_ratio_interval_is_the_bootstrap():
     slow = bootstrap(np.stack([parts, unions], 1), images, lambda r: r[:, 0].sum() / r[:, 1].sum(), 4000)
     assert fast == pytest.approx(slow, abs=0.004)
     assert fast[0] < parts.sum() / unions.sum() < fast[1]
+
+
+def test_the_interval_of_a_clean_sweep_has_a_width():
+    """By hand: scipy's exact binomial interval, with images as trials."""
+    from scipy.stats import binomtest
+
+    for share in (0, 1):
+        low, high = share_interval([share] * 24, [i // 2 for i in range(24)])
+        exact = binomtest(12 * share, 12).proportion_ci(0.95, "exact")
+        assert (low, high) == pytest.approx((exact.low, exact.high))
+    mixed = [1, 0, 1, 1, 0, 1], [0, 0, 1, 1, 2, 2]
+    assert share_interval(*mixed) == bootstrap(*mixed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from math import isclose
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def _same(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(b, int | float):
         if not isinstance(a, int | float) or (isinstance(a, bool) and not isinstance(b, bool)):
             return False
-        return a == b or (isinstance(b, float) and abs(a - b) <= tolerance * (1 + abs(b)))
+        return isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) if isinstance(b, float) else a == b
     return bool(type(a) is type(b) and a == b)
 
 
