@@ -516,7 +516,7 @@ lesson.claim(
     shares_right["tint", "noun alone"][2] < 0.5,
 )
 size, place = shares_right["size", "with the word"], shares_right["place", "with the word"]
-lesson.claim("a size helps, but less than a tint", 0.5 < size[1] and size[0] < shares_right["tint", "with the word"][1])
+lesson.claim("a size helps, but less than a tint", size[1] > 0.5 and size[0] < shares_right["tint", "with the word"][1])
 lesson.claim("for a place the interval contains one half: chance", place[1] < 0.5 < place[2])
 
 # %% [markdown]
