@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .config import BASELINES, CLIPS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig
+from .config import BASELINES, CLIPS, MIN_AREAS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig, default_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,11 +56,11 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def _config(preset: str, constants: Enum | None, seed: int) -> RefDiffConfig:
-    from .networks import default_config
-
-    base = getattr(RefDiffConfig, constants.value)() if constants else default_config(preset)
-    return base.replace(seed=seed)
+def _config(preset: str, constants: Enum | None, seed: int, data: str = "refcoco") -> RefDiffConfig:
+    """The constants by name; those of the official code depend on the data set."""
+    if constants and constants.value == "official":
+        return RefDiffConfig.official(data if data in MIN_AREAS else "refcoco", seed=seed)
+    return getattr(RefDiffConfig, constants.value)(seed=seed) if constants else default_config(preset, seed=seed)
 
 
 def _choices(
@@ -122,6 +122,10 @@ def segment(
         result.plot(out / "panel.png")
         write_text(out / "result.json", json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n")
     typer.echo(f'"{parsed.text}": head word {parsed.head}, cues {", ".join(parsed.cues) or "none"}')
+    if parsed.doubt:
+        typer.secho(f"unsure of the head word ({parsed.doubt}); name another with --head", fg="yellow")
+    if result.unread:
+        typer.secho(f"not read, for the text encoder ends before it: {result.unread!r}", fg="yellow")
     if result.best is None:
         typer.echo("no proposal was found, so the mask is empty; try --proposals weak")
     typer.echo(f"{result.mask.mean():.1%} of the image, {len(result.proposals)} {result.generator} proposals -> {out}/")
@@ -241,9 +245,7 @@ def evaluate(
         from .evaluation.run import processes, table
         from .pipeline import RefDiff
 
-        settings = _config(preset.value, config, seed)
-        if config is not None and config.value == "official" and data == "refcocog":
-            settings = settings.replace(min_area=0)  # as its code has it for this data set alone
+        settings = _config(preset.value, config, seed, data)
         names = [v.value for v in variant] if variant else list(VARIANTS)
         part = int(found[1]), int(found[2])
         team = processes()  # before the networks are loaded: it says on which GPU
@@ -300,6 +302,12 @@ def download(
         for name in names:
             hub.fetch(name)
     typer.echo("all here; now it runs offline")
+
+
+@app.command()
+def config() -> None:
+    """Print the constants of paper, official and toy side by side, with their sources."""
+    typer.echo(RefDiffConfig.compare())
 
 
 @app.command()

@@ -15,14 +15,13 @@ from PIL import Image
 from . import fusion, ranking
 from . import proposals as generators
 from .attention import AttentionMaps, Kind, propagate, resize, word_map
-from .config import PROPOSALS, VARIANTS, ProposalKind, RefDiffConfig, Variant
-from .expression import Expression, parse, pieces, token_positions
+from .config import PROPOSALS, VARIANTS, ProposalKind, RefDiffConfig, Variant, default_config
+from .expression import Expression, cut_text, parse, pieces, token_positions
 from .images import load_image, pad_to_square, square_corner
 from .inversion import guided, invert
 from .latents import add_noise, ddim_timesteps, encode
 from .masks import as_masks, cached, keep, resize_nearest
-from .networks import Networks, clip, default_config, hub, load
-from .networks.presets import check_networks
+from .networks import Networks, check_networks, clip, hub, load
 from .proposals import Proposals
 from .result import Result
 from .unet_pass import unet_pass
@@ -58,7 +57,7 @@ class RefDiff:
 
     @torch.no_grad()
     def encode_prompt(self, texts: list[str]) -> torch.Tensor:
-        """Text encoder's last hidden states, (B, tokens, width); padded and cut to the encoder's length."""
+        """Text encoder's last hidden states, (B, tokens, width) in the UNet's dtype; padded, cut to the encoder's length."""
         nets = self.networks
         with nets.at_work():
             ids = nets.tokenizer(
@@ -66,7 +65,7 @@ class RefDiff:
                 return_tensors="pt",
             ).input_ids  # fmt: skip
             states = nets.use("text_encoder")(ids.to(nets.device)).last_hidden_state
-        return nets.check_finite("text_encoder", states)
+        return nets.check_finite("text_encoder", states).to(nets.dtype)
 
     @cached_property
     def empty_prompt(self) -> torch.Tensor:
@@ -122,7 +121,8 @@ class Scene:
         image = pad_to_square(self.image) if self.config.pad else self.image
         scale = nets.side * self.config.side_factor / max(self.size)
         height, width = (nets.multiple * max(1, round(n * scale / nets.multiple)) for n in image.shape[:2])
-        return nets.check_finite("vae", encode(nets.use("vae"), image, (height, width)))
+        x0 = encode(nets.use("vae"), image, (height, width))
+        return nets.check_finite("vae", x0).to(nets.device, nets.dtype)  # the UNet's, where the VAE has its own
 
     @cached_property
     def timesteps(self) -> list[int]:
@@ -215,6 +215,11 @@ class Scene:
         shrink = self.size[0] * self.size[1] / (self.full_size[0] * self.full_size[1])
         return Proposals(kind, keep(checked, self.config.keep_largest, self.config.min_area * shrink), self.image)
 
+    def _own(self, proposals: Proposals) -> Proposals:
+        if proposals.image is not self.image:
+            raise ValueError("these proposals belong to another image: take them from scene.proposals of this one")
+        return proposals
+
     def _generate(self, kind: str) -> Any:
         if kind == "felzenszwalb":
             return generators.felzenszwalb(self.image)
@@ -258,9 +263,7 @@ class Scene:
         Raises:
             ValueError: the proposals belong to another image.
         """
-        if proposals.image is not self.image:
-            raise ValueError("these proposals belong to another image: take them from scene.proposals of this one")
-        if not len(proposals):
+        if not len(self._own(proposals)):
             return torch.zeros(0)
         text, config = self.text_features(expression), self.config
         crop, masked = (
@@ -289,10 +292,13 @@ class Scene:
         """
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
-        chosen = proposals or ("weak" if variant == "g" else "felzenszwalb" if self._oracle is None else "oracle")
+        default: ProposalKind = "weak" if variant == "g" else "felzenszwalb" if self._oracle is None else "oracle"
+        chosen = default if proposals is None else proposals
         if variant == "g" and chosen != "weak":
             raise ValueError('variant "g" has no proposal network: its proposals are "weak"; "gs" takes others')
         parsed, config = parse(expression, head), self.config
+        if isinstance(chosen, Proposals):
+            self._own(chosen)
         c = self.word_map(parsed)
         candidates = chosen if isinstance(chosen, Proposals) else self.proposals(chosen, c)
         masks = candidates.masks
@@ -316,6 +322,7 @@ class Scene:
             image=self.image,
             pieces=pieces(tokenizer, prompt),
             tokens=tuple(token_positions(tokenizer, prompt, parsed.span)),
+            unread=cut_text(tokenizer, parsed.text),
             config=config,
             preset=self.model.networks.name,
         )

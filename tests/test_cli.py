@@ -50,6 +50,14 @@ def test_odd_expressions_work(tmp_path, expression):
     assert (tmp_path / "panel.png").stat().st_size > 10_000
 
 
+def test_doubt_and_unread_text_are_said(tmp_path):
+    found = run.invoke(app, ["segment", str(IMAGE), "woman tennis player", "--out", str(tmp_path)])
+    assert "unsure of the head word" in found.output
+    assert json.loads((tmp_path / "result.json").read_text())["doubt"]
+    found = run.invoke(app, ["segment", str(IMAGE), "tree " + "very " * 30 + "far", "--out", str(tmp_path)])
+    assert "not read" in found.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -68,7 +76,7 @@ def test_odd_expressions_work(tmp_path, expression):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, arguments, said):
-    monkeypatch.setattr("refdiff_lite.networks.presets.load", lambda name: pytest.fail("slow work before the check"))
+    monkeypatch.setattr("refdiff_lite.pipeline.load", lambda *_, **__: pytest.fail("slow work before the check"))
     out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
     found = run.invoke(app, ["segment", *arguments, *out])
     assert found.exit_code == 2
@@ -147,7 +155,7 @@ def test_evaluate_refcoco_from_its_files(tmp_path):
     ],
 )
 def test_evaluate_refuses_what_it_does_not_know(tmp_path, monkeypatch, arguments, said):
-    monkeypatch.setattr("refdiff_lite.networks.presets.load", lambda name: pytest.fail("slow work before the check"))
+    monkeypatch.setattr("refdiff_lite.pipeline.load", lambda *_, **__: pytest.fail("slow work before the check"))
     found = run.invoke(app, ["evaluate", *arguments, "--out", str(tmp_path)])
     assert found.exit_code == 2
     assert said in found.output
@@ -218,7 +226,7 @@ def looping_images(root):
     ],
 )
 def test_hostile_data_are_refused_in_one_line_and_nothing_else_happens(tmp_path, monkeypatch, spoil, said):
-    monkeypatch.setattr("refdiff_lite.networks.presets.load", lambda name: pytest.fail("slow work before the check"))
+    monkeypatch.setattr("refdiff_lite.pipeline.load", lambda *_, **__: pytest.fail("slow work before the check"))
     data = tmp_path / "data"
     as_pickle(data)
     write_images(data / "train2014")
