@@ -33,9 +33,9 @@ from refdiff_lite.viz import show_image, show_map
 from refdiff_lite.widgets import InversionExplorer
 
 # %% [markdown]
-# A DDIM step (lesson 1) has no randomness: the same noise always becomes the same picture. So can we go **backwards**, and find the
-# noise that becomes *this* picture? Then we could ask the UNet about a real picture exactly as if it had painted it. This
-# is the idea of DDIM inversion. Many methods that edit pictures rest on it.
+# A DDIM step (lesson 1) has no randomness: the same noise always becomes the same picture. So can we go
+# **backwards**, and find the noise that becomes *this* picture? Then we could ask the UNet about a real picture
+# exactly as if it had painted it. This is the idea of DDIM inversion. Many methods that edit pictures rest on it.
 
 # %% [markdown]
 # ## 1 · Toy numbers: a step there and back
@@ -65,8 +65,8 @@ print(f"1.000 -> {up:.3f} -> {move(up, 0.5, 0.5, 0.9):.3f}   another noise on th
 # ### Exercise 2.1 · Inversion
 # **Difficulty** ●●○○○ · **Time** 10 minutes
 #
-# Write plain inversion. `levels` are the values of $\bar\alpha$ from clean to noisy; `predict(x, a)` predicts the noise
-# of `x` at level `a`.
+# Write plain inversion. `levels` are the values of $\bar\alpha$ from clean to noisy; `predict(x, a)` predicts the
+# noise of `x` at level `a`.
 #
 # <details><summary>Hint</summary>
 #
@@ -89,8 +89,9 @@ checks.check_invert(my_invert)
 # %% [markdown]
 # ## 2 · On a picture
 #
-# The library's `invert` does this with timesteps instead of levels, and with the UNet as `predict`. One detail: the first step
-# starts from the clean end, which has no timestep of its own. We call it $-1$ and let the UNet read $t = 0$.
+# The library's `invert` does this with timesteps instead of levels, and with the UNet as `predict`. One detail: the
+# first step starts from the clean end, which has no timestep of its own. We call it $-1$ and let the UNet read
+# $t = 0$.
 
 # %%
 model = RefDiff.from_preset(PRESET)
@@ -146,16 +147,16 @@ lesson.claim("cactus and cat lose over three quarters of their contrast", max(ke
 lesson.claim("at the top the noise is too weak: its standard deviation is below 0.9", path_up[-1].std() < 0.9)
 
 # %% [markdown]
-# The first picture of the lower row should be the one above it. It is not: the cactus and the cat have vanished, apple and boat are pale.
-# And the top of the path only looks like noise. Painting starts from noise with a standard deviation of 1; this one's is smaller, and
-# the boat can still be made out in it.
+# The first picture of the lower row should be the one above it. It is not: the cactus and the cat have vanished,
+# apple and boat are pale. And the top of the path only looks like noise. Painting starts from noise with a standard
+# deviation of 1; this one's is smaller, and the boat can still be made out in it.
 
 # %% [markdown]
 # ### Exercise 2.2 · Who is to blame?
 # **Difficulty** ●●○○○ · **Time** 5 minutes
 #
-# Why is the reconstruction not exact? (a) DDIM draws random numbers; (b) the VAE loses details; (c) the way up and the
-# way down predict the noise at different points; (d) the schedule differs between the two ways.
+# Why is the reconstruction not exact? (a) DDIM draws random numbers; (b) the VAE loses details; (c) the way up and
+# the way down predict the noise at different points; (d) the schedule differs between the two ways.
 #
 # <details><summary>Hint</summary>
 #
@@ -172,19 +173,20 @@ checks.check_why(answer)
 # %% [markdown]
 # ## 3 · The broken assumption, measured
 #
-# How different are $\epsilon(x_t, t)$ and $\epsilon(x_{t'}, t')$, step by step? We know both ends of every step of the
-# path that we have walked. We compare the length of their difference with the length of $\epsilon(x_{t'}, t')$.
+# How different are $\epsilon(x_t, t)$ and $\epsilon(x_{t'}, t')$, step by step? We know both ends of every step of
+# the path that we have walked. We compare the length of their difference with the length of $\epsilon(x_{t'}, t')$.
 
 # %% [markdown]
 # ### Exercise 2.3 · Predict: shorter steps
 # **Difficulty** ●●○○○ · **Time** 3 minutes
 #
-# Take 50 steps instead of 10, so each is five times shorter. What becomes of the *worst* disagreement on the path: (a) about five
-# times smaller; (b) about the same; (c) larger?
+# Take 50 steps instead of 10, so each is five times shorter. What becomes of the *worst* disagreement on the path:
+# (a) about five times smaller; (b) about the same; (c) larger?
 #
 # <details><summary>Hint</summary>
 #
-# Two points close together give nearly the same prediction, if the prediction changes slowly. Is there a place where it does not?
+# Two points close together give nearly the same prediction, if the prediction changes slowly. Is there a place where
+# it does not?
 # </details>
 
 # %% tags=["exercise"]
@@ -228,23 +230,25 @@ lesson.claim("the second step is the worst, short or long", all(np.argmax(v) == 
 lesson.claim("beyond t = 200 shorter steps agree at least three times better", late[50] < late[10] / 3)
 
 # %% [markdown]
-# Zero would be a perfect assumption. Beyond $t = 200$, five times as many steps agree much better. But the worst step is the second one in both
-# cases, and it hardly improves: near the clean end there is so little noise that the UNet predicts something quite different as soon as a
-# little more comes in. What shorter steps do there is less harm, for each moves the latents less.
+# Zero would be a perfect assumption. Beyond $t = 200$, five times as many steps agree much better. But the worst step
+# is the second one in both cases, and it hardly improves: near the clean end there is so little noise that the UNet
+# predicts something quite different as soon as a little more comes in. What shorter steps do there is less harm, for
+# each moves the latents less.
 
 # %% [markdown]
 # ## 4 · Remedies
 #
 # **More steps.** Each moves less, so each errs less. It costs time, and the error shrinks but stays.
 #
-# **A fixed point.** We want the $x_{t'}$ whose own prediction leads there. So step up, predict *there*, and step again
-# from the same $x_t$ with that prediction; repeat. If the repeats settle, the way up uses the very noise that the way
-# down will use.
+# **A fixed point.** We want the $x_{t'}$ whose own prediction leads there. So step up, predict *there*, and step
+# again from the same $x_t$ with that prediction; repeat. If the repeats settle, the way up uses the very noise that
+# the way down will use.
 #
 # $$x_{t'}^{(k+1)} = \mathrm{step}\big(x_t,\ \epsilon(x_{t'}^{(k)}, t')\big)$$
 
 # %% [markdown]
-# By hand, with a pretend network that always predicts $0.5\,x$. The numbers to the right come back to 1, where we began:
+# By hand, with a pretend network that always predicts $0.5\,x$. The numbers to the right come back to 1, where we
+# began:
 
 # %% tags=["nbval-check-output"]
 for point in (0.9811, 0.9766, 0.9755, 0.9753):
@@ -254,8 +258,8 @@ for point in (0.9811, 0.9766, 0.9755, 0.9753):
 # ### Exercise 2.4 · The fixed point
 # **Difficulty** ●●●○○ · **Time** 10 minutes
 #
-# Write one step of fixed-point inversion: the plain step first, then `repeats` corrections. With $x = 1$, from level 0.9 to 0.5, it must
-# give the four values above for 0 to 3 repeats.
+# Write one step of fixed-point inversion: the plain step first, then `repeats` corrections. With $x = 1$, from level
+# 0.9 to 0.5, it must give the four values above for 0 to 3 repeats.
 #
 # <details><summary>Hint</summary>
 #
@@ -317,12 +321,14 @@ for name in ("10 steps, plain", "50 steps, plain", "10 steps, fixed-point"):
     print(f"{name:22} {row['value']:.1f} dB ({row['low']:.1f} to {row['high']:.1f}) on {row['n']} test scenes")
 
 # %% [markdown]
-# Ten steps with 2 repeats call the UNet 30 times on the way up, as often as 30 plain steps do, and come back closer. The last lines say the same for
-# many test scenes, with [intervals](../docs/intervals.md) that do not touch: ten steps with the fixed point beat fifty plain ones.
+# Ten steps with 2 repeats call the UNet 30 times on the way up, as often as 30 plain steps do, and come back closer.
+# The last lines say the same for many test scenes, with [intervals](../docs/intervals.md) that do not touch: ten
+# steps with the fixed point beat fifty plain ones.
 
 # %% [markdown]
-# **Try it.** In a running notebook, slide from the picture into the noise and back. At the noise: which of the three rows still shows
-# the picture? Choose Latents and look again. On the way back: where does DDIM's curve leave the repaired one?
+# **Try it.** In a running notebook, slide from the picture into the noise and back. At the noise: which of the three
+# rows still shows the picture? Choose Latents and look again. On the way back: where does DDIM's curve leave the
+# repaired one?
 
 # %%
 InversionExplorer.from_scene(scene, caption, steps=6)
@@ -331,8 +337,8 @@ InversionExplorer.from_scene(scene, caption, steps=6)
 # ### Exercise 2.5 · Repair: the way back
 # **Difficulty** ●●●○○ · **Time** 10 minutes
 #
-# This should paint: from the noisiest level to the cleanest. `levels` still run from clean to noisy. It raises no error, and returns something quite like
-# what went in. There are two faults. Repair them.
+# This should paint: from the noisiest level to the cleanest. `levels` still run from clean to noisy. It raises no
+# error, and returns something quite like what went in. There are two faults. Repair them.
 #
 # ```python
 # def my_way_back(move, predict, x, levels):
@@ -368,8 +374,9 @@ lesson.show("The picture that your way back paints from the top of plain inversi
 # ### Exercise 2.6 · Inversion without an error
 # **Difficulty** ●●●●● · **Time** 40 minutes
 #
-# There is a sampler that can be inverted *exactly*, in as few steps as you like (EDICT, Wallace et al. 2022). It paints with two copies $x$ and $y$ of the
-# latents. Each step moves $x$ along the noise that is predicted at $y$, then $y$ along the noise predicted at the **new** $x$:
+# There is a sampler that can be inverted *exactly*, in as few steps as you like (EDICT, Wallace et al. 2022). It
+# paints with two copies $x$ and $y$ of the latents. Each step moves $x$ along the noise that is predicted at $y$,
+# then $y$ along the noise predicted at the **new** $x$:
 #
 # ```python
 # def paint_pair(move, predict, x, y, levels):
@@ -383,7 +390,8 @@ lesson.show("The picture that your way back paints from the top of plain inversi
 #
 # <details><summary>Hint</summary>
 #
-# Undo the last thing first. To undo the second line you need the noise that it used. Do you have everything that this noise was predicted from?
+# Undo the last thing first. To undo the second line you need the noise that it used. Do you have everything that this
+# noise was predicted from?
 # </details>
 
 
@@ -416,8 +424,8 @@ print(f"10 steps, 20 calls each way, and back at {likeness(x):.1f} dB")
 # %% [markdown]
 # ## 5 · Guidance breaks it again
 #
-# Guidance multiplies the difference of two predictions by $w$, and any error in them as well. What if we invert with the plain prediction,
-# but paint back with guidance, as editing would like to?
+# Guidance multiplies the difference of two predictions by $w$, and any error in them as well. What if we invert with
+# the plain prediction, but paint back with guidance, as editing would like to?
 
 # %%
 top = invert(scheduler, predict, x0, 10, fixed_point=5)[-1]
@@ -441,8 +449,8 @@ lesson.claim("the more guidance, the less likeness", values == sorted(values, re
 # %% [markdown]
 # ## 6 · And Ref-Diff?
 #
-# Ref-Diff does not want the picture back. It wants one look at the UNet's attention at **low** $t$, with the picture nearly
-# clean. There, random noise and inverted noise give latents that both look like the picture:
+# Ref-Diff does not want the picture back. It wants one look at the UNet's attention at **low** $t$, with the picture
+# nearly clean. There, random noise and inverted noise give latents that both look like the picture:
 
 # %%
 t = scene.timesteps[model.config.noise_step]
@@ -463,8 +471,9 @@ print({name: round(s, 2) for name, s in strength.items()}, "standard deviation o
 lesson.claim("the inverted noise is less than half as strong", strength["inverted"] < 0.5 < 0.9 < strength["random"])
 
 # %% [markdown]
-# The inverted picture looks cleaner, and its "noise" is much weaker than what the UNet was trained on. What does that do to the word
-# maps? The package can do both: `noise="random"`, after the paper, and `noise="ddim"`, a variant of ours.
+# The inverted picture looks cleaner, and its "noise" is much weaker than what the UNet was trained on. What does that
+# do to the word maps? The package can do both: `noise="random"`, after the paper, and `noise="ddim"`, a variant of
+# ours.
 
 # %%
 configs = {noise: model.config.replace(noise=noise) for noise in ("random", "ddim")}
@@ -483,8 +492,9 @@ print("correlation of the two maps:", [round(r, 3) for r in alike])
 lesson.claim("the maps are nearly the same with either noise", min(alike) > 0.95)
 
 # %% [markdown]
-# Three maps prove nothing. All of ToyRef test has been asked: how many nouns does `gs` find under true masks, and how well does a threshold of the
-# map fit (`g`, mean IoU)? Below, what inversion changes, noun by noun, and for comparison what four random draws change.
+# Three maps prove nothing. All of ToyRef test has been asked: how many nouns does `gs` find under true masks, and how
+# well does a threshold of the map fit (`g`, mean IoU)? Below, what inversion changes, noun by noun, and for
+# comparison what four random draws change.
 
 # %%
 groups = json.loads((data_dir() / "models" / "toy" / "ablation.json").read_text())["groups"]
@@ -511,8 +521,9 @@ lesson.claim(
 assert RefDiffConfig.paper().noise == RefDiffConfig.official().noise == "random"
 
 # %% [markdown]
-# So on ToyRef inversion is worth a third of a point to `g`, and to `gs` nothing that 365 nouns could show. It costs extra calls of the UNet
-# for every picture. Random noise costs one line. The paper and its code take random noise, and these numbers give no reason to change that.
+# So on ToyRef inversion is worth a third of a point to `g`, and to `gs` nothing that 365 nouns could show. It costs
+# extra calls of the UNet for every picture. Random noise costs one line. The paper and its code take random noise,
+# and these numbers give no reason to change that.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
@@ -546,14 +557,16 @@ except ValueError as error:
 # </details>
 # <details><summary>Name three remedies. What breaks them again?</summary>
 #
-# More steps; a fixed point; a pair of latents that is invertible by construction. Guidance on the way back leads elsewhere.
+# More steps; a fixed point; a pair of latents that is invertible by construction. Guidance on the way back leads
+# elsewhere.
 # </details>
 #
-# **Open question.** The inverted latents at low $t$ carry a noise that is too weak. The UNet's word maps hardly care. At which $t$ would you expect them
-# to care, and why? How would you test it without fooling yourself?
+# **Open question.** The inverted latents at low $t$ carry a noise that is too weak. The UNet's word maps hardly care.
+# At which $t$ would you expect them to care, and why? How would you test it without fooling yourself?
 #
 # **References.** Song et al., *Denoising Diffusion Implicit Models* ([arXiv
 # 2010.02502](https://arxiv.org/abs/2010.02502)). Mokady et al., *Null-text Inversion* ([arXiv
 # 2211.09794](https://arxiv.org/abs/2211.09794)). Pan et al., *Effective Real Image Editing with Accelerated Iterative
-# Diffusion Inversion* ([arXiv 2309.04907](https://arxiv.org/abs/2309.04907)), on fixed points. Wallace et al., *EDICT: Exact Diffusion Inversion via
-# Coupled Transformations* ([arXiv 2211.12446](https://arxiv.org/abs/2211.12446)). In the code: [`inversion.py`](../refdiff_lite/inversion.py).
+# Diffusion Inversion* ([arXiv 2309.04907](https://arxiv.org/abs/2309.04907)), on fixed points. Wallace et al.,
+# *EDICT: Exact Diffusion Inversion via Coupled Transformations* ([arXiv
+# 2211.12446](https://arxiv.org/abs/2211.12446)). In the code: [`inversion.py`](../refdiff_lite/inversion.py).

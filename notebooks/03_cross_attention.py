@@ -93,8 +93,8 @@ checks.check_attention(my_attention)
 # ## 2 · Words are tokens
 #
 # The UNet never sees words. A tokenizer cuts the sentence into *tokens*, puts a start token in front and an end token
-# behind, and fills up to a fixed length. The text encoder then turns every token into a vector. In doing so, each token may
-# look back at those **before** it, never at those behind. Remember this; it will matter.
+# behind, and fills up to a fixed length. The text encoder then turns every token into a vector. In doing so, each
+# token may look back at those **before** it, never at those behind. Remember this; it will matter.
 
 # %% tags=["nbval-check-output"]
 model = RefDiff.from_preset(PRESET)
@@ -134,9 +134,9 @@ for sentence, head in (("the purple dog", "dog"), ("woman and man", "man"), ("on
 # ### Exercise 3.3 · Repair: the wrong word
 # **Difficulty** ●●●○○ · **Time** 15 minutes
 #
-# A tokenizer also tells where each token begins and ends in the text; the start token gets `(0, 0)`. This function should return the position of the
-# token to read. In "woman and man" it reads the wrong word, as the official code does ([fault 6](../docs/faults.md#fault-6)), and of a word in pieces it
-# takes the first.
+# A tokenizer also tells where each token begins and ends in the text; the start token gets `(0, 0)`. This function
+# should return the position of the token to read. In "woman and man" it reads the wrong word, as the official code
+# does ([fault 6](../docs/faults.md#fault-6)), and of a word in pieces it takes the first.
 #
 # ```python
 # def my_token(text, word, offsets):
@@ -146,7 +146,8 @@ for sentence, head in (("the purple dog", "dog"), ("woman and man", "man"), ("on
 #
 # <details><summary>Hint</summary>
 #
-# `re.search(r"\bman\b", text)` finds whole words, and its result has `.start()` and `.end()`. Which tokens overlap with this stretch?
+# `re.search(r"\bman\b", text)` finds whole words, and its result has `.start()` and `.end()`. Which tokens overlap
+# with this stretch?
 # </details>
 
 
@@ -170,8 +171,8 @@ print("your positions are the library's")
 # %% [markdown]
 # ## 3 · One map, by hand
 #
-# Now the real thing. We run the UNet once over the noised picture (lesson 1), and listen at one cross-attention module:
-# what comes in?
+# Now the real thing. We run the UNet once over the noised picture (lesson 1), and listen at one cross-attention
+# module: what comes in?
 
 # %%
 sample = load_toyref("val", limit=11)[10]
@@ -204,8 +205,9 @@ maps = look(prompt, 101)
 handle.remove()
 
 # %% [markdown]
-# `to_q` and `to_k` are two learned matrices. Their results are cut into *heads*: several small attentions side by side,
-# each free to look for something else. On a GPU they come in half precision; we go on in float, as the library does.
+# `to_q` and `to_k` are two learned matrices. Their results are cut into *heads*: several small attentions side by
+# side, each free to look for something else. On a GPU they come in half precision; we go on in float, as the library
+# does.
 
 # %%
 h, w = maps.maps[name].shape[1:3]
@@ -269,9 +271,9 @@ lesson.claim('"dog" gets no more than others on the mean, but far more at its pe
              shares[..., 3].mean() < shares[..., 0].mean() and shares[..., 3].max() > 5 * shares[..., 0].max())  # fmt: skip
 
 # %% [markdown]
-# Shares sum to 1, so a pixel that has no use for any word must still put its attention *somewhere*. Here that place is the filling at the
-# end; in larger models it is often the start token. So what counts is not how much a word gets, but **where it gets more
-# than elsewhere**. Hence min-max, for each map by itself:
+# Shares sum to 1, so a pixel that has no use for any word must still put its attention *somewhere*. Here that place
+# is the filling at the end; in larger models it is often the start token. So what counts is not how much a word gets,
+# but **where it gets more than elsewhere**. Hence min-max, for each map by itself:
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(5.2, 2))
@@ -290,14 +292,16 @@ for token in ("the", "purple", "dog"):
 lesson.claim('"the" avoids the purple dog, "dog" fills it', stretched["the"][1] < -0.3 and stretched["dog"][1] > 0.3)
 
 # %% [markdown]
-# "Dog" fills the purple dog and leaves out the other. We come back to that. "The" says nothing about a thing, yet has a clear map: it shows what
-# "dog" has left over. And "purple" is brightest around the dog rather than on it. A map need not be about the word's own meaning. Ref-Diff reads
-# one token only, the head word's, and hopes that it carries the most.
+# "Dog" fills the purple dog and leaves out the other. We come back to that. "The" says nothing about a thing, yet has
+# a clear map: it shows what "dog" has left over. And "purple" is brightest around the dog rather than on it. A map
+# need not be about the word's own meaning. Ref-Diff reads one token only, the head word's, and hopes that it carries
+# the most.
 
 # %% [markdown]
 # ## 5 · Heads, layers, timesteps
 #
-# Each map so far was a mean. Before we average, look at what goes in. First the **heads** of this one layer, for "dog":
+# Each map so far was a mean. Before we average, look at what goes in. First the **heads** of this one layer, for
+# "dog":
 
 # %%
 figure, axes = plt.subplots(1, len(heads) + 1, figsize=(9, 2) if len(heads) > 4 else (7, 1.7))
@@ -315,9 +319,9 @@ lesson.claim("every head looks at the purple dog", min(by_head) > 0.25)
 lesson.claim("the best head has at least half as much again as the worst", max(by_head) > 1.5 * min(by_head))
 
 # %% [markdown]
-# Here the heads do not divide the work between things and ground: all four look at the dog, some at more of it than others. The
-# paper takes the mean of all. This is simple, and the sharpest head could do slightly better. In large models heads differ more. Now **layers**
-# against **timesteps**:
+# Here the heads do not divide the work between things and ground: all four look at the dog, some at more of it than
+# others. The paper takes the mean of all. This is simple, and the sharpest head could do slightly better. In large
+# models heads differ more. Now **layers** against **timesteps**:
 
 # %%
 names = list(maps.maps)
@@ -343,9 +347,10 @@ lesson.claim("the layer up 1.0 is the best at every timestep, and gets better wi
              and quality[name, 601] > quality[name, 1])  # fmt: skip
 
 # %% [markdown]
-# From left to right the maps go down into the UNet, to its bottom, and up again. On an 8 × 8 grid no outline can be drawn; the two layers at the bottom
-# hardly know the dog at all. From top to bottom the noise grows. One would expect the maps to get worse. In the cleanest layer the opposite happens: with
-# more noise the UNet has more need of the word. But this is one picture of a dog in a striking colour. Section 8 measures.
+# From left to right the maps go down into the UNet, to its bottom, and up again. On an 8 × 8 grid no outline can be
+# drawn; the two layers at the bottom hardly know the dog at all. From top to bottom the noise grows. One would expect
+# the maps to get worse. In the cleanest layer the opposite happens: with more noise the UNet has more need of the
+# word. But this is one picture of a dog in a striking colour. Section 8 measures.
 
 # %%
 print(len(maps.maps), "layers, grids", sorted({tuple(m.shape[1:3]) for m in maps.maps.values()}, reverse=True))
@@ -354,9 +359,9 @@ print(maps.kind, maps.scores, "of", maps.calls, "call")
 # %% [markdown]
 # ### Look for yourself
 #
-# In a running notebook the next picture answers. Hover a word to see its map. Then hover the picture: bars under the words say
-# what that pixel listens to. Click "purple" and "dog" to pin both. What does a pixel of the apple listen to? Does the answer
-# hold in another layer, another head, at another noise?
+# In a running notebook the next picture answers. Hover a word to see its map. Then hover the picture: bars under the
+# words say what that pixel listens to. Click "purple" and "dog" to pin both. What does a pixel of the apple listen
+# to? Does the answer hold in another layer, another head, at another noise?
 
 # %%
 AttentionExplorer.from_scene(scene, prompt)
@@ -364,8 +369,8 @@ AttentionExplorer.from_scene(scene, prompt)
 # %% [markdown]
 # ## 6 · From word to map
 #
-# The paper's recipe: take the head word's column in some layers, resize each to the picture (bilinear), take the mean,
-# and stretch the mean to $[0, 1]$:
+# The paper's recipe: take the head word's column in some layers, resize each to the picture (bilinear), take the
+# mean, and stretch the mean to $[0, 1]$:
 #
 # $$c = \frac{\bar a - \min \bar a}{\max \bar a - \min \bar a}$$
 
@@ -399,7 +404,8 @@ lesson.show("Your word map of dog over the picture: bright on the purple dog.")
 
 # %% [markdown]
 # Why does it matter whether you stretch before or after the mean? Before it, every layer has the same say, even one
-# that sees nothing, whose tiny ripples are blown up. Toy numbers: a clear map of two pixels, and one that only ripples.
+# that sees nothing, whose tiny ripples are blown up. Toy numbers: a clear map of two pixels, and one that only
+# ripples.
 
 # %% tags=["nbval-check-output"]
 clear, ripples = torch.tensor([[0.0, 0.8]]), torch.tensor([[0.02, 0.01]])
@@ -415,8 +421,9 @@ print("stretch before the mean (official):", [round(x, 2) for x in stretched_fir
 # ### Exercise 3.5 · Predict: which dog?
 # **Difficulty** ●●○○○ · **Time** 3 minutes
 #
-# Compare the map of "dog" in *"dog"* and in *"the purple dog"*. Does "purple" in front change where "dog" looks? (a) No: a word is a word, both dogs light
-# up alike. (b) A little: both light up, the purple one more. (c) Almost only the purple dog is left.
+# Compare the map of "dog" in *"dog"* and in *"the purple dog"*. Does "purple" in front change where "dog" looks? (a)
+# No: a word is a word, both dogs light up alike. (b) A little: both light up, the purple one more. (c) Almost only
+# the purple dog is left.
 #
 # <details><summary>Hint</summary>
 #
@@ -461,8 +468,9 @@ lesson.claim('in "the purple dog" it lights up the purple one alone', tinted[1] 
 lesson.claim('in "the dog on the left" it lights up both, for "left" comes after it', min(placed[0], placed[1]) > 0.15)
 
 # %% [markdown]
-# This is a discovery. Diffusion reads one word, and yet tells two dogs apart, because the text encoder has already written "purple" into "dog". But it can only have
-# written what came **before**. A word that comes after cannot help. What of words before it that say a size or a place? Count, on scenes with two of a kind:
+# This is a discovery. Diffusion reads one word, and yet tells two dogs apart, because the text encoder has already
+# written "purple" into "dog". But it can only have written what came **before**. A word that comes after cannot help.
+# What of words before it that say a size or a place? Count, on scenes with two of a kind:
 
 
 # %%
@@ -520,16 +528,17 @@ lesson.claim("a size helps, but less than a tint", size[1] > 0.5 and size[0] < s
 lesson.claim("for a place the interval contains one half: chance", place[1] < 0.5 < place[2])
 
 # %% [markdown]
-# A tint is passed on, and always points the right way here. A size is passed on half-heartedly, and of a place these scenes show no trace. This fits how the UNet
-# learned: the colour of a thing changes what must be painted on its own pixels, while "left" only makes sense next to something else. So Ref-Diff cannot stop at
-# diffusion. To tell the left dog from the right one is the job of CLIP and its positional bias (lesson 6).
+# A tint is passed on, and always points the right way here. A size is passed on half-heartedly, and of a place these
+# scenes show no trace. This fits how the UNet learned: the colour of a thing changes what must be painted on its own
+# pixels, while "left" only makes sense next to something else. So Ref-Diff cannot stop at diffusion. To tell the left
+# dog from the right one is the job of CLIP and its positional bias (lesson 6).
 
 # %% [markdown]
 # ## 8 · Which layer, which timestep? Measure it
 #
 # Enough of looking. Take val scenes, ask for every noun that is unique in its scene, and give the true masks as
-# proposals. A map is right if $S_G$ (mean inside minus mean outside, lesson 7) is highest for the thing that is named.
-# One UNet call gives all layers at once.
+# proposals. A map is right if $S_G$ (mean inside minus mean outside, lesson 7) is highest for the thing that is
+# named. One UNet call gives all layers at once.
 
 
 # %%
@@ -576,9 +585,10 @@ print(
 lesson.claim("even the highest cell's interval is over 10 points wide", high - low > 0.1)
 
 # %% [markdown]
-# The colours start at chance: dark means that the layer knows nothing. Two warnings before you crown a winner. With so few nouns, a cell and its neighbours
-# cannot be told apart. And the highest of thirty cells is too high because it was selected. This is why constants are chosen on val and reported on test.
-# Here is the same question, asked on all of ToyRef test:
+# The colours start at chance: dark means that the layer knows nothing. Two warnings before you crown a winner. With
+# so few nouns, a cell and its neighbours cannot be told apart. And the highest of thirty cells is too high because it
+# was selected. This is why constants are chosen on val and reported on test. Here is the same question, asked on all
+# of ToyRef test:
 
 # %%
 rows = json.loads((data_dir() / "models" / "toy" / "ablation.json").read_text())["groups"]["attention, gs, noun"]
@@ -616,13 +626,14 @@ lesson.claim("reading the logits, as the official code does, finds fewer", logit
 # ### Exercise 3.6 · One column, one pass
 # **Difficulty** ●●●●○ · **Time** 30 minutes
 #
-# The whole table of pixels × tokens need never be held in memory. Suppose the keys come one at a time, once. Compute the map of a single token, keeping only a few
-# numbers for each pixel. The logits may be as large as 1000, so `exp` of them is infinite; your result must not be.
+# The whole table of pixels × tokens need never be held in memory. Suppose the keys come one at a time, once. Compute
+# the map of a single token, keeping only a few numbers for each pixel. The logits may be as large as 1000, so `exp`
+# of them is infinite; your result must not be.
 #
 # <details><summary>Hint</summary>
 #
-# $e^{x}/\sum_j e^{x_j}$ does not change if the same number is subtracted from all logits. Subtract the largest seen *so far*. When a larger one comes, what must be
-# done to the sum that you have?
+# $e^{x}/\sum_j e^{x_j}$ does not change if the same number is subtracted from all logits. Subtract the largest seen
+# *so far*. When a larger one comes, what must be done to the sum that you have?
 # </details>
 
 
@@ -694,8 +705,9 @@ lesson.claim("after step 10,250 it drops for a while, and nouns are found more a
              max(dip) < value["gain_500"][10_250] and nouns[-1] > 1.1 * value["localisation"][10_250])  # fmt: skip
 
 # %% [markdown]
-# Solid: the bundled network, which grew in stages ([how](../data/models/toy/README.md)). In its first steps the text encoder was frozen, and what it finds was not
-# counted. Dotted: the first steps of a training from scratch. Next, where three nouns of one scene look, early in a training from scratch and in the bundled network:
+# Solid: the bundled network, which grew in stages ([how](../data/models/toy/README.md)). In its first steps the text
+# encoder was frozen, and what it finds was not counted. Dotted: the first steps of a training from scratch. Next,
+# where three nouns of one scene look, early in a training from scratch and in the bundled network:
 
 # %%
 display(
@@ -705,22 +717,24 @@ display(
 
 # %% [markdown]
 # Compare *when* the curves move. The loss falls quickly, then hardly: most of it is about colours and texture, not
-# words. The caption's benefit keeps growing. To profit from "dog" the UNet must bring the word to the dog's
-# pixels; nothing else in its training asks it to know where things are. Ref-Diff lives on this by-product.
+# words. The caption's benefit keeps growing. To profit from "dog" the UNet must bring the word to the dog's pixels;
+# nothing else in its training asks it to know where things are. Ref-Diff lives on this by-product.
 #
-# After step 10,250 two curves part. Until then a noun stood for the usual colour of its kind, since noise hides shapes
-# before it hides colours. Then recoloured pictures joined, and captions that mention no tint. At first a caption helps less,
-# but nouns must now be found by shape.
+# After step 10,250 two curves part. Until then a noun stood for the usual colour of its kind, since noise hides
+# shapes before it hides colours. Then recoloured pictures joined, and captions that mention no tint. At first a
+# caption helps less, but nouns must now be found by shape.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
 #
 # - **Tokens off by one.** The start token counts. With a wrong position you get a map all the same, of another word.
 # - **$(h, w)$ from a square root.** Grids are square only if pictures are. The library takes them from the latents.
-# - **A flat map.** $(x - \min) / (\max - \min)$ is NaN where a map is constant. A small constant below the line prevents it ([fault
-#   8](../docs/faults.md#fault-8)).
-# - **Half precision.** On a GPU `to_q` returns fp16. Multiplied in fp16, large logits lose their last digits, or overflow; take the product in float.
-# - **Logits or softmax?** The paper reads the softmax, the official code the logits before it. Both are here: `scores="logits"`.
+# - **A flat map.** $(x - \min) / (\max - \min)$ is NaN where a map is constant. A small constant below the line
+#   prevents it ([fault 8](../docs/faults.md#fault-8)).
+# - **Half precision.** On a GPU `to_q` returns fp16. Multiplied in fp16, large logits lose their last digits, or
+#   overflow; take the product in float.
+# - **Logits or softmax?** The paper reads the softmax, the official code the logits before it. Both are here:
+#   `scores="logits"`.
 # - **Guidance.** With it, the batch is [empty, prompt]. Read the second row, or you read the attention of no prompt.
 # </details>
 
@@ -739,18 +753,19 @@ display(
 # </details>
 # <details><summary>Which dog does "dog" look at in "the purple dog", and why not the left one in "the dog on the left"?</summary>
 #
-# The purple one: the text encoder writes earlier words into later ones. "Left" comes too late, and even before the noun a place is hardly passed on.
+# The purple one: the text encoder writes earlier words into later ones. "Left" comes too late, and even before the
+# noun a place is hardly passed on.
 # </details>
 # <details><summary>Why is the best cell of a table too good?</summary>
 #
 # Because it was chosen for being high. Choose on val, report on test.
 # </details>
 #
-# **Open question.** The map of "the" shows what "dog" has left over. Could the maps of words that mean nothing make the map of "dog" better? What would you compute, and what
-# would you compare it with?
+# **Open question.** The map of "the" shows what "dog" has left over. Could the maps of words that mean nothing make
+# the map of "dog" better? What would you compute, and what would you compare it with?
 #
 # **References.** Vaswani et al., *Attention Is All You Need* ([arXiv 1706.03762](https://arxiv.org/abs/1706.03762)).
-# Hertz et al., *Prompt-to-Prompt* ([arXiv 2208.01626](https://arxiv.org/abs/2208.01626)). Tang et al., *What the DAAM*
-# ([arXiv 2210.04885](https://arxiv.org/abs/2210.04885)). Ni et al., *Ref-Diff* ([arXiv
-# 2308.16777](https://arxiv.org/abs/2308.16777)), section 3. In the code: [`attention.py`](../refdiff_lite/attention.py),
-# [`expression.py`](../refdiff_lite/expression.py).
+# Hertz et al., *Prompt-to-Prompt* ([arXiv 2208.01626](https://arxiv.org/abs/2208.01626)). Tang et al., *What the
+# DAAM* ([arXiv 2210.04885](https://arxiv.org/abs/2210.04885)). Ni et al., *Ref-Diff* ([arXiv
+# 2308.16777](https://arxiv.org/abs/2308.16777)), section 3. In the code:
+# [`attention.py`](../refdiff_lite/attention.py), [`expression.py`](../refdiff_lite/expression.py).

@@ -38,8 +38,8 @@ from refdiff_lite.widgets import AttentionExplorer
 
 # %% [markdown]
 # In cross-attention pixels look at words. In **self-attention** pixels look at pixels. No word takes part. Yet to
-# paint one coherent dog, the parts of the dog must know of each other. Ref-Diff itself does not read self-attention. We
-# do, with two ends in view: to mend word maps, and to propose segments. One of them works.
+# paint one coherent dog, the parts of the dog must know of each other. Ref-Diff itself does not read self-attention.
+# We do, with two ends in view: to mend word maps, and to propose segments. One of them works.
 
 # %% [markdown]
 # ## 1 · Toy numbers: four pixels in a row
@@ -96,15 +96,15 @@ for layer, m in maps.maps.items():
     print(f"{layer:27} grid {tuple(m.shape[1:3])}, {m.shape[1] * m.shape[2]} × {m.shape[3]} numbers")
 
 # %% [markdown]
-# The number of entries is the *square* of the number of pixels. At 64 × 64 latents that makes 16.8 million for one head of
-# one layer. So `record_attention` averages heads at once, and its `layers` takes only what is wanted.
+# The number of entries is the *square* of the number of pixels. At 64 × 64 latents that makes 16.8 million for one
+# head of one layer. So `record_attention` averages heads at once, and its `layers` takes only what is wanted.
 
 # %% [markdown]
 # ### Exercise 4.1 · A pixel's view
 # **Difficulty** ●○○○○ · **Time** 5 minutes
 #
-# The recorded array is `(h, w, h*w)`: for the pixel at (row, column), how much does it look at each pixel, row by row?
-# Make its view a map. The check uses a grid that is not square.
+# The recorded array is `(h, w, h*w)`: for the pixel at (row, column), how much does it look at each pixel, row by
+# row? Make its view a map. The check uses a grid that is not square.
 #
 # <details><summary>Hint</summary>
 #
@@ -157,8 +157,9 @@ first = float((matrix.argmax(1) == torch.arange(h * w)).float().mean())
 lesson.claim("under half of all pixels look most at themselves", first < 0.5)
 
 # %% [markdown]
-# Pixels on a thing give a large part of their attention to their own thing, many times its share of the area; the ground looks at ground. But only a minority
-# looks most at itself. And see who else lights up. The cactus sees the boat, which is green too. Likeness, not identity, is what attention knows.
+# Pixels on a thing give a large part of their attention to their own thing, many times its share of the area; the
+# ground looks at ground. But only a minority looks most at itself. And see who else lights up. The cactus sees the
+# boat, which is green too. Likeness, not identity, is what attention knows.
 
 # %% tags=["answer"]
 figure, axes = plt.subplots(1, 3, figsize=(6, 2.1))
@@ -169,9 +170,9 @@ for ax, (row, column) in zip(axes, ((5, 8), (5, 10), (5, 12)), strict=True):
 lesson.show("Three of your views, from cells in one row that cross the cactus.")
 
 # %% [markdown]
-# **Try it.** In a running notebook, move the mouse over a picture of the next cell. The last one shows where that pixel looks, and
-# bars under the words what it listens to. Cross a thing's outline slowly. Does the view jump, or does it flow? Arrow keys walk
-# pixel by pixel.
+# **Try it.** In a running notebook, move the mouse over a picture of the next cell. The last one shows where that
+# pixel looks, and bars under the words what it listens to. Cross a thing's outline slowly. Does the view jump, or
+# does it flow? Arrow keys walk pixel by pixel.
 
 # %%
 row, column = points[0]
@@ -180,12 +181,13 @@ AttentionExplorer.from_scene(scene, "the cactus", pixel=[(row + 0.5) / h, (colum
 # %% [markdown]
 # ## 4 · Let the word's map flow
 #
-# A word map is often bright on a part of a thing only. Let each pixel ask those that it looks at, and take the mean of what they say:
+# A word map is often bright on a part of a thing only. Let each pixel ask those that it looks at, and take the mean
+# of what they say:
 #
 # $$c'_i = \sum_j A_{ij}\, c_j$$
 #
-# $A$ is the self-attention matrix, one row per pixel. On the four toy pixels, suppose that only the first has been found. What does each pixel know after one
-# step, and after four?
+# $A$ is the self-attention matrix, one row per pixel. On the four toy pixels, suppose that only the first has been
+# found. What does each pixel know after one step, and after four?
 
 # %% tags=["nbval-check-output"]
 found = torch.tensor([1.0, 0.0, 0.0, 0.0])
@@ -200,8 +202,8 @@ for steps in (0, 1, 2, 4, 20):
 # ### Exercise 4.2 · Predict: does it help?
 # **Difficulty** ●●○○○ · **Time** 3 minutes
 #
-# Let every word map of ToyRef test flow once, then choose the true mask that it favours (variant `gs`). How many nouns are found, compared with no
-# flow: (a) more, since gaps are filled; (b) about as many; (c) fewer?
+# Let every word map of ToyRef test flow once, then choose the true mask that it favours (variant `gs`). How many
+# nouns are found, compared with no flow: (a) more, since gaps are filled; (b) about as many; (c) fewer?
 #
 # <details><summary>Hint</summary>
 #
@@ -219,8 +221,8 @@ checks.guess_flow(guess)
 # ### Exercise 4.3 · Repair: propagation
 # **Difficulty** ●●○○○ · **Time** 10 minutes
 #
-# This should let a flat map flow for some steps, then stretch it to [0, 1]. It runs, it gives a map, and the map is wrong: even a map that is 1 everywhere
-# does not stay even. Repair it.
+# This should let a flat map flow for some steps, then stretch it to [0, 1]. It runs, it gives a map, and the map is
+# wrong: even a map that is 1 everywhere does not stay even. Repair it.
 #
 # ```python
 # def my_propagate(word, matrix, steps):
@@ -283,8 +285,9 @@ lesson.claim(
 )
 
 # %% [markdown]
-# The left column is the map as it was. One step fills the cactus, as we hoped. But it brings up the boat as well, for the two greens look at each other; after two
-# steps "cactus" is no longer about the cactus. After twenty steps all three words have the same map, and it says "apple". The stretch hides how little contrast is left:
+# The left column is the map as it was. One step fills the cactus, as we hoped. But it brings up the boat as well, for
+# the two greens look at each other; after two steps "cactus" is no longer about the cactus. After twenty steps all
+# three words have the same map, and it says "apple". The stretch hides how little contrast is left:
 
 # %%
 flat = resize(scene.word_map(parse("cactus")), (h, w)).flatten()
@@ -294,9 +297,10 @@ lesson.claim("contrast falls with every step, in twenty to less than a thousandt
              spread == sorted(spread, reverse=True) and spread[-1] < spread[0] / 1000)  # fmt: skip
 
 # %% [markdown]
-# What is this common pattern? All rows of $A$ sum to 1, so a constant map stays as it is: it is the eigenvector with eigenvalue 1. Every other part of
-# a map shrinks. What shrinks most slowly belongs to the **second** eigenvalue, and when all else has gone, the stretched map is that eigenvector. One might have
-# guessed the pixels "that everybody looks at". That is another vector, the stationary distribution of $A^\top$:
+# What is this common pattern? All rows of $A$ sum to 1, so a constant map stays as it is: it is the eigenvector with
+# eigenvalue 1. Every other part of a map shrinks. What shrinks most slowly belongs to the **second** eigenvalue, and
+# when all else has gone, the stretched map is that eigenvector. One might have guessed the pixels "that everybody
+# looks at". That is another vector, the stationary distribution of $A^\top$:
 
 # %%
 values, vectors = torch.linalg.eig(matrix)
@@ -318,12 +322,14 @@ for word in words:
 # ### Exercise 4.4 · Where it all ends
 # **Difficulty** ●●●●○ · **Time** 25 minutes
 #
-# Write a function that returns what a map, stretched to [0, 1], becomes after very many steps. Five hundred steps and one stretch will not do: the contrast is then
-# smaller than float32 can hold beside the mean, and you stretch rounding errors. You may not call an eigenvalue routine.
+# Write a function that returns what a map, stretched to [0, 1], becomes after very many steps. Five hundred steps and
+# one stretch will not do: the contrast is then smaller than float32 can hold beside the mean, and you stretch
+# rounding errors. You may not call an eigenvalue routine.
 #
 # <details><summary>Hint</summary>
 #
-# If you add a constant to a map or scale it, how does that change the next step? So what may you do after *every* step without changing the end?
+# If you add a constant to a map or scale it, how does that change the next step? So what may you do after *every*
+# step without changing the end?
 # </details>
 
 
@@ -351,8 +357,8 @@ lesson.show("The limits of three words' maps, by your function: one and the same
 # ## 5 · Segments without a word
 #
 # If pixels of one thing look at the same places, then their *rows* of $A$ are alike. So group the rows. Each row is a
-# point, and **k-means** finds groups of near points. It repeats two moves: give every point to its nearest centre; put
-# every centre into the middle of its points.
+# point, and **k-means** finds groups of near points. It repeats two moves: give every point to its nearest centre;
+# put every centre into the middle of its points.
 
 # %% [markdown]
 # ### Exercise 4.5 · Half of k-means
@@ -409,8 +415,8 @@ lesson.claim("with two groups, one of them is roughly the things", part > 0.5)
 lesson.claim("with ten groups the ground is in five or more", pieces[10] >= 5)
 
 # %% [markdown]
-# Colours are only names here. Two groups part things from ground; with more, the ground falls apart as well,
-# since it is large and its far ends do not look at each other. No number of groups is right for every picture. For
+# Colours are only names here. Two groups part things from ground; with more, the ground falls apart as well, since it
+# is large and its far ends do not look at each other. No number of groups is right for every picture. For
 # **proposals** (lesson 5) this does not matter much: bad ones lose when they are ranked. What matters is that each
 # thing has one good one.
 
@@ -426,8 +432,9 @@ lesson.show(
 )
 
 # %% [markdown]
-# Above, the best proposal for each thing from clusters of self-attention; below, from Felzenszwalb's segmentation, which knows colours only (lesson 5). The grid sets a
-# limit. A cell is 8 pixels wide here, so no outline can be finer. What does that cost? All of ToyRef test has been asked:
+# Above, the best proposal for each thing from clusters of self-attention; below, from Felzenszwalb's segmentation,
+# which knows colours only (lesson 5). The grid sets a limit. A cell is 8 pixels wide here, so no outline can be
+# finer. What does that cost? All of ToyRef test has been asked:
 
 # %%
 groups = json.loads((data_dir() / "models" / "toy" / "ablation.json").read_text())["groups"]
@@ -465,8 +472,9 @@ lesson.claim("its masks fit worse", changes["mean IoU of the best proposal"][1] 
 lesson.claim("and yet the right thing is chosen more often", changes["right thing chosen by full"][0] > 0)
 
 # %% [markdown]
-# A blocky mask of the right thing is better for choosing than no mask at all: clusters of self-attention miss fewer things, and a smooth ground is no
-# condition. But their outlines are coarse, and mIoU counts every pixel. ToyRef's calm grounds are kind to Felzenszwalb; photographs may not be.
+# A blocky mask of the right thing is better for choosing than no mask at all: clusters of self-attention miss fewer
+# things, and a smooth ground is no condition. But their outlines are coarse, and mIoU counts every pixel. ToyRef's
+# calm grounds are kind to Felzenszwalb; photographs may not be.
 
 # %% [markdown]
 # ## 6 · What does the flow add?
@@ -498,18 +506,21 @@ checks.guess_flow.against("c" if found["self-attention, once"]["change_interval"
 assert RefDiffConfig.paper().propagate == RefDiffConfig.official().propagate == RefDiffConfig.toy().propagate == 0
 
 # %% [markdown]
-# One step already does harm, and two do more. Note how we know. The points' own intervals overlap at one step; but all settings were tried on the *same* nouns, and the
-# interval of the **change**, noun by noun, leaves out zero ([intervals](../docs/intervals.md)). Filling gaps helps the eye. Ranking needs contrast between things, and
-# that is what flow takes away. With the finer self-attention of a large UNet the balance may be another; it would have to be measured.
+# One step already does harm, and two do more. Note how we know. The points' own intervals overlap at one step; but
+# all settings were tried on the *same* nouns, and the interval of the **change**, noun by noun, leaves out zero
+# ([intervals](../docs/intervals.md)). Filling gaps helps the eye. Ranking needs contrast between things, and that is
+# what flow takes away. With the finer self-attention of a large UNet the balance may be another; it would have to be
+# measured.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
 #
-# - **Rows or columns?** Rows say where a pixel looks, and a map collects along rows. Along columns it is sent to where pixels look: another
-#   map, in which what everybody looks at becomes bright.
-# - **Memory.** All heads of 64 × 64 self-attention are 0.5 GB in fp32, for one layer. At 1024 px it is sixteen times as
-#   much ([fault 9](../docs/faults.md#fault-9)).
-# - **Pictures that are not square.** `(w, h)` for `(h, w)` gives a map that looks plausible and is wrong ([fault 12](../docs/faults.md#fault-12)).
+# - **Rows or columns?** Rows say where a pixel looks, and a map collects along rows. Along columns it is sent to
+#   where pixels look: another map, in which what everybody looks at becomes bright.
+# - **Memory.** All heads of 64 × 64 self-attention are 0.5 GB in fp32, for one layer. At 1024 px it is sixteen times
+#   as much ([fault 9](../docs/faults.md#fault-9)).
+# - **Pictures that are not square.** `(w, h)` for `(h, w)` gives a map that looks plausible and is wrong ([fault
+#   12](../docs/faults.md#fault-12)).
 # - **Groups change with the seed** of k-means. The library fixes it.
 # </details>
 
@@ -535,11 +546,12 @@ assert RefDiffConfig.paper().propagate == RefDiffConfig.official().propagate == 
 # They offer some mask for nearly every thing; Felzenszwalb misses some things altogether.
 # </details>
 #
-# **Open question.** The cactus spills onto the boat because both are green. Could you use the picture, or the positions of the pixels, to let a map flow within a thing but not
-# between things? What would you risk?
+# **Open question.** The cactus spills onto the boat because both are green. Could you use the picture, or the
+# positions of the pixels, to let a map flow within a thing but not between things? What would you risk?
 #
 # **References.** Tumanyan et al., *Plug-and-Play Diffusion Features* ([arXiv
 # 2211.12572](https://arxiv.org/abs/2211.12572)), on what self-attention holds. Wang et al., *Diffusion Model is
 # Secretly a Training-free Open Vocabulary Semantic Segmenter* ([arXiv 2309.02773](https://arxiv.org/abs/2309.02773)),
-# on refining word maps with it. Tian et al., *Diffuse, Attend, and Segment* ([arXiv 2308.12469](https://arxiv.org/abs/2308.12469)), on segments. In the
-# code: [`attention.py`](../refdiff_lite/attention.py), [`proposals.py`](../refdiff_lite/proposals.py).
+# on refining word maps with it. Tian et al., *Diffuse, Attend, and Segment* ([arXiv
+# 2308.12469](https://arxiv.org/abs/2308.12469)), on segments. In the code:
+# [`attention.py`](../refdiff_lite/attention.py), [`proposals.py`](../refdiff_lite/proposals.py).

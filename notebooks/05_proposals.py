@@ -36,9 +36,9 @@ from refdiff_lite.masks import keep
 from refdiff_lite.viz import show_image, show_map, show_mask
 
 # %% [markdown]
-# Ref-Diff never draws a mask. Something proposes masks $M_1, \dots, M_N$, then scores rank them. So there is a ceiling: if no
-# proposal fits the thing that is named, the best ranking in the world must fail. This lesson builds four generators and
-# measures their ceilings.
+# Ref-Diff never draws a mask. Something proposes masks $M_1, \dots, M_N$, then scores rank them. So there is a
+# ceiling: if no proposal fits the thing that is named, the best ranking in the world must fail. This lesson builds
+# four generators and measures their ceilings.
 
 # %% [markdown]
 # ## The ceiling, on toy numbers
@@ -73,12 +73,13 @@ torch.testing.assert_close(iou_table(masks, truths), one_by_one)
 # ### Exercise 5.1 · Recall
 # **Difficulty** ●○○○○ · **Time** 5 minutes
 #
-# The *recall* of a generator at a threshold is the share of objects that have at least one proposal whose IoU reaches it.
-# Compute it from the table.
+# The *recall* of a generator at a threshold is the share of objects that have at least one proposal whose IoU reaches
+# it. Compute it from the table.
 #
 # <details><summary>Hint</summary>
 #
-# First the best proposal of each object (a maximum over which axis?), then the share of those that reach the threshold.
+# First the best proposal of each object (a maximum over which axis?), then the share of those that reach the
+# threshold.
 # </details>
 
 
@@ -107,9 +108,9 @@ assert torch.equal(by_hand, proposals.weak(row[None]))
 print("areas:", by_hand.sum((1, 2)).tolist())
 
 # %% [markdown]
-# Each mask lies inside the one before it: they are *nested*. Which is best? The seventh to tenth cut between the object's dimmest pixel and the
-# ground's brightest: six pixels, no more, no less. On a picture it looks like this. The map is a made-up soft blob, the true object the disc whose
-# outline is drawn.
+# Each mask lies inside the one before it: they are *nested*. Which is best? The seventh to tenth cut between the
+# object's dimmest pixel and the ground's brightest: six pixels, no more, no less. On a picture it looks like this.
+# The map is a made-up soft blob, the true object the disc whose outline is drawn.
 
 # %%
 y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
@@ -129,8 +130,8 @@ lesson.show(
 )
 
 # %% [markdown]
-# Yellow is inside the mask. Somewhere in the middle the cut follows the white outline. Nobody tells us where: the height
-# must be chosen by a score that does not know the truth.
+# Yellow is inside the mask. Somewhere in the middle the cut follows the white outline. Nobody tells us where: the
+# height must be chosen by a score that does not know the truth.
 
 # %% [markdown]
 # ## 2 · Why S_G, left to choose, wants almost nothing
@@ -170,7 +171,8 @@ print(f"pure noise, cut at 95 %: S_G = {generative_score(noise, proposals.weak(n
 # ### Exercise 5.2 · Predict: how many pixels?
 # **Difficulty** ●○○○○ · **Time** 2 minutes
 #
-# In the next picture a cup covers about 900 of 16,384 pixels. Its word map is cut at 19 heights, and $S_G$ chooses. How many pixels will the chosen mask have?
+# In the next picture a cup covers about 900 of 16,384 pixels. Its word map is cut at 19 heights, and $S_G$ chooses.
+# How many pixels will the chosen mask have?
 #
 # <details><summary>Hint</summary>
 #
@@ -188,9 +190,9 @@ checks.guess_pixels(pixels)
 # ### Exercise 5.3 · Otsu's criterion
 # **Difficulty** ●●○○○ · **Time** 10 minutes
 #
-# Otsu (1979) asks how far a cut separates the map into two groups, and counts how large the groups are: $\sigma_B^2 =
-# p\,(1-p)\,(\bar c_{\text{in}} - \bar c_{\text{out}})^2$, where $p$ is the share of pixels inside. Write it for one
-# mask.
+# Otsu (1979) asks how far a cut separates the map into two groups, and counts how large the groups are:
+# $\sigma_B^2 = p\,(1-p)\,(\bar c_{\text{in}} - \bar c_{\text{out}})^2$, where $p$ is the share of pixels inside.
+# Write it for one mask.
 #
 # <details><summary>Hint</summary>
 #
@@ -218,8 +220,8 @@ lesson.show("Your criterion for the nineteen cuts of the blob: it rises, peaks i
 
 # %% [markdown]
 # Why this formula? The variance of all pixels splits exactly in two: what is left within the groups, and what lies
-# between them. Maximising the second part minimises the first: both groups become as even as they can. Check it on the
-# row.
+# between them. Maximising the second part minimises the first: both groups become as even as they can. Check it on
+# the row.
 
 # %% tags=["nbval-check-output"]
 for k in (1, 9, 18):
@@ -255,9 +257,9 @@ assert s_g.argmax() == 18
 assert abs(int(otsu.argmax()) - int(fits.argmax())) <= 1  # a made-up blob: the same on every machine
 
 # %% [markdown]
-# $S_G$ climbs to the right end and stays there. Otsu's curve peaks in the middle, next to the peak of the true IoU. In the
-# histogram its cut (solid) parts the many dim pixels from the bright ones; that of $S_G$ (dashed) leaves nearly
-# everything outside. Now two real word maps:
+# $S_G$ climbs to the right end and stays there. Otsu's curve peaks in the middle, next to the peak of the true IoU.
+# In the histogram its cut (solid) parts the many dim pixels from the bright ones; that of $S_G$ (dashed) leaves
+# nearly everything outside. Now two real word maps:
 
 # %%
 model = RefDiff.from_preset(PRESET)
@@ -300,8 +302,9 @@ lesson.claim("for the mushroom it does not, though a fair cut exists",
              mushroom_fit[mushroom_rules["Otsu"].argmax()] < 0.3 < 0.6 < mushroom_fit.max())  # fmt: skip
 
 # %% [markdown]
-# $S_G$ keeps a speck where the map is brightest. Otsu finds most of the cup. But Otsu knows two groups only: where the map has three heights, ground, haze and
-# mushroom, it may cut between the wrong two. "Best" is what an oracle would cut, the ceiling of weak proposals for this word. On all nouns of ToyRef test:
+# $S_G$ keeps a speck where the map is brightest. Otsu finds most of the cup. But Otsu knows two groups only: where
+# the map has three heights, ground, haze and mushroom, it may cut between the wrong two. "Best" is what an oracle
+# would cut, the ceiling of weak proposals for this word. On all nouns of ToyRef test:
 
 # %%
 groups = json.loads((data_dir() / "models" / "toy" / "ablation.json").read_text())["groups"]
@@ -317,20 +320,24 @@ lesson.claim(
 assert (RefDiffConfig.paper().weak_choice, RefDiffConfig.toy().weak_choice) == ("score", "otsu")
 
 # %% [markdown]
-# The paper reports 21.5 % mIoU for variant G on RefCOCO, by what reads as the same rule; here that rule gives 2.5 %. Why? The bound holds for every map, so $S_G$ must favour small masks
-# there as well. But things in RefCOCO fill far more of their picture, maps of Stable Diffusion are broader, and perhaps the paper chose in another way than its text says;
-# the official code does not contain the variant. We do not know. The preset `paper` keeps the rule as it is written, the preset `toy` uses Otsu, and says so.
+# The paper reports 21.5 % mIoU for variant G on RefCOCO, by what reads as the same rule; here that rule gives 2.5 %.
+# Why? The bound holds for every map, so $S_G$ must favour small masks there as well. But things in RefCOCO fill far
+# more of their picture, maps of Stable Diffusion are broader, and perhaps the paper chose in another way than its
+# text says; the official code does not contain the variant. We do not know. The preset `paper` keeps the rule as it
+# is written, the preset `toy` uses Otsu, and says so.
 
 # %% [markdown]
 # ### Exercise 5.4 · The best cut at any height
 # **Difficulty** ●●●●○ · **Time** 30 minutes
 #
-# Nineteen heights are arbitrary. Find the best of *all* cuts by Otsu's criterion: return the smallest value of $c$ that is still inside. A loop over all heights that
-# computes two means each time takes minutes for a large map. Sort once, and do it in one pass.
+# Nineteen heights are arbitrary. Find the best of *all* cuts by Otsu's criterion: return the smallest value of $c$
+# that is still inside. A loop over all heights that computes two means each time takes minutes for a large map. Sort
+# once, and do it in one pass.
 #
 # <details><summary>Hint</summary>
 #
-# After sorting, the inside is always a stretch at the end. What does `cumsum` tell you about every such stretch? And where may you not cut, if values are equal?
+# After sorting, the inside is always a stretch at the end. What does `cumsum` tell you about every such stretch? And
+# where may you not cut, if values are equal?
 # </details>
 
 
@@ -369,7 +376,8 @@ lesson.show("The two word maps, cut where your function finds the best height.")
 #
 # $$w \le \min\big(\mathrm{Int}(A) + k/|A|,\; \mathrm{Int}(B) + k/|B|\big).$$
 #
-# $\mathrm{Int}$ is the heaviest edge in the segment's *minimum spanning tree*, the lightest edges that hold it together. On a row of pixels, that is the heaviest edge merged so far.
+# $\mathrm{Int}$ is the heaviest edge in the segment's *minimum spanning tree*, the lightest edges that hold it
+# together. On a row of pixels, that is the heaviest edge merged so far.
 
 
 # %% tags=["nbval-check-output"]
@@ -390,8 +398,8 @@ for k in (0.01, 0.1, 2):
     print(f"k = {k:<4}", merge_row(grey, k))
 
 # %% [markdown]
-# $k/|A|$ lets small segments grow. Small $k$: every pixel for itself. Large $k$: one segment. scikit-image does this in two dimensions (its
-# `scale` is $255\,k$); on one row it must agree.
+# $k/|A|$ lets small segments grow. Small $k$: every pixel for itself. Large $k$: one segment. scikit-image does this
+# in two dimensions (its `scale` is $255\,k$); on one row it must agree.
 
 # %%
 for k in (0.01, 0.1, 2):
@@ -418,9 +426,9 @@ lesson.show("Outlines of segments at three scales: a dense net; a coarser net; f
 lesson.claim("a larger scale leaves fewer pieces", counted == sorted(counted, reverse=True))
 
 # %% [markdown]
-# No scale is right. A small one shatters things and ground alike; a large one leaves fewer pieces, and may swallow what
-# resembles the ground. Segments are parts; we want things. The library merges segments whose common border is no edge,
-# calls the largest one the ground, and takes every connected rest as an object.
+# No scale is right. A small one shatters things and ground alike; a large one leaves fewer pieces, and may swallow
+# what resembles the ground. Segments are parts; we want things. The library merges segments whose common border is no
+# edge, calls the largest one the ground, and takes every connected rest as an object.
 
 # %% tags=["nbval-check-output"]
 picture = np.full((40, 60, 3), 230, np.uint8)
@@ -433,8 +441,8 @@ print(len(found), "proposals; share of the yellow heart in each:", found[heart].
 
 # %% [markdown]
 # The heart is part of the red square, as a thing's parts should be. But "connected" has a price: two things that
-# touch are one region. The remedy is a *watershed*. Measure every pixel's distance from the outline. Where two things touch
-# there is a waist, and between two summits of the distance a pass: cut there.
+# touch are one region. The remedy is a *watershed*. Measure every pixel's distance from the outline. Where two things
+# touch there is a waist, and between two summits of the distance a pass: cut there.
 
 # %%
 canvas = np.full((50, 90, 3), 225, np.uint8)
@@ -455,14 +463,15 @@ assert len(pieces) == 3
 assert areas[1] + areas[2] == areas[0]
 
 # %% [markdown]
-# Region and parts are **all** proposed, for the thing may really have a waist. Whether a snowman is one or two is a question for the
-# ranking.
+# Region and parts are **all** proposed, for the thing may really have a waist. Whether a snowman is one or two is a
+# question for the ranking.
 
 # %% [markdown]
 # ## 4 · Clusters of self-attention
 #
-# From lesson 4 you know: pixels of one thing look at the same places, so their rows of self-attention are alike. Group the rows with k-means; connected regions of each
-# group become proposals. No threshold of colour, no calm ground is needed. Regions under 0.4 % or over half of the image are dropped.
+# From lesson 4 you know: pixels of one thing look at the same places, so their rows of self-attention are alike.
+# Group the rows with k-means; connected regions of each group become proposals. No threshold of colour, no calm
+# ground is needed. Regions under 0.4 % or over half of the image are dropped.
 
 # %%
 regions = scene.proposals("self-attention").masks
@@ -486,8 +495,9 @@ lesson.claim("attention has the cup, colour has not", table[:, cup].max() > 0.7 
 lesson.claim("the worst region is no thing at all", table[order[-1]].max() < 0.1)
 
 # %% [markdown]
-# The outlines are blocky: one attention row stands for many pixels, and the blocks are as large as that. But attention finds the cup, which the merging of segments has
-# lost, most likely because its yellow is close to the green beside it. The last panel is the worst region. A ranking must tell it from a thing.
+# The outlines are blocky: one attention row stands for many pixels, and the blocks are as large as that. But
+# attention finds the cup, which the merging of segments has lost, most likely because its yellow is close to the
+# green beside it. The last panel is the worst region. A ranking must tell it from a thing.
 
 # %% [markdown]
 # ## 5 · SAM, a network trained to propose
@@ -503,8 +513,8 @@ except ValueError as error:
 
 # %% [markdown]
 # Its two filters can be understood without it. *Stability*: SAM gives a map of logits; cut it a little higher and a
-# little lower. If the mask hardly changes, its outline is sharp, and it is kept. The IoU of the two cuts is the stability
-# score.
+# little lower. If the mask hardly changes, its outline is sharp, and it is kept. The IoU of the two cuts is the
+# stability score.
 
 # %% tags=["nbval-check-output"]
 sharp, soft = 40 * (15.2 - distance), 0.4 * (15.2 - distance)  # logits: positive inside the disc
@@ -513,13 +523,14 @@ for name, logits in (("sharp outline", sharp), ("soft outline", soft)):
     print(f"{name}: stability {iou(high.numpy(), low.numpy()):.2f}")
 
 # %% [markdown]
-# *Non-maximum suppression*: neighbouring points give the same thing again and again. Keep the most confident box, drop what
-# overlaps it, go on with the best of what is left. SAM compares boxes, which is cheaper than masks.
+# *Non-maximum suppression*: neighbouring points give the same thing again and again. Keep the most confident box,
+# drop what overlaps it, go on with the best of what is left. SAM compares boxes, which is cheaper than masks.
 #
 # ### Exercise 5.5 · Repair: suppression that goes too far
 # **Difficulty** ●●●○○ · **Time** 12 minutes
 #
-# This version keeps a box if no better box overlaps it. It drops too many. Find out in which situation, and repair it.
+# This version keeps a box if no better box overlaps it. It drops too many. Find out in which situation, and repair
+# it.
 #
 # ```python
 # def my_suppress(boxes, scores, threshold):
@@ -529,7 +540,8 @@ for name, logits in (("sharp outline", sharp), ("soft outline", soft)):
 #
 # <details><summary>Hint</summary>
 #
-# Three boxes in a row, each overlapping the next. The first is the best and drops the second. Should the second still be able to drop the third?
+# Three boxes in a row, each overlapping the next. The first is the best and drops the second. Should the second still
+# be able to drop the third?
 # </details>
 
 
@@ -562,8 +574,8 @@ ax.set(xlim=(-1, 31), ylim=(-1, 11), xlabel="px", ylabel="px", title="kept: soli
 lesson.show("Four boxes; the ones that your suppression keeps are solid, the dropped one dotted.")
 
 # %% [markdown]
-# The official code then keeps the ten **largest** masks and drops those of up to 10,000 pixels, a limit made for photographs of about 1024
-# pixels. What would that do to ToyRef?
+# The official code then keeps the ten **largest** masks and drops those of up to 10,000 pixels, a limit made for
+# photographs of about 1024 pixels. What would that do to ToyRef?
 
 # %%
 official = RefDiffConfig.official()
@@ -580,8 +592,8 @@ lesson.claim(
 # %% [markdown]
 # ## 6 · Who proposes best?
 #
-# Now measure: for every true object of some scenes the best IoU that each generator offers, and the recall. No sentence is involved. Intervals
-# come from drawing whole images again ([how](../docs/intervals.md)).
+# Now measure: for every true object of some scenes the best IoU that each generator offers, and the recall. No
+# sentence is involved. Intervals come from drawing whole images again ([how](../docs/intervals.md)).
 
 # %%
 KINDS = ("felzenszwalb", "self-attention")
@@ -629,8 +641,10 @@ print(
 lesson.claim("over all of test the ceiling by colour is higher", high < 0)
 
 # %% [markdown]
-# Read a curve from left to right: it stays level while the masks are good and drops where they end. Attention offers something for nearly every object, but nothing precise.
-# Felzenszwalb offers precise masks, and for some objects nothing. Its calm grounds make ToyRef easy for it; a photograph of a crowd would turn the tables. Where does it fail here?
+# Read a curve from left to right: it stays level while the masks are good and drops where they end. Attention offers
+# something for nearly every object, but nothing precise. Felzenszwalb offers precise masks, and for some objects
+# nothing. Its calm grounds make ToyRef easy for it; a photograph of a crowd would turn the tables. Where does it fail
+# here?
 
 # %%
 best = np.array(ceiling["felzenszwalb"])
@@ -650,15 +664,16 @@ print("of the same objects, best IoU by attention:", [round(ceiling["self-attent
 lesson.claim("attention serves all four better", all(ceiling["self-attention"][n] > best[n] for n in worst))
 
 # %% [markdown]
-# The four worst-served objects, their true outlines white. Ask of each: does it touch another thing? Is its colour close to
-# the ground's beside it, so that thing and ground were merged? A ranking that "fails" on such a thing is
+# The four worst-served objects, their true outlines white. Ask of each: does it touch another thing? Is its colour
+# close to the ground's beside it, so that thing and ground were merged? A ranking that "fails" on such a thing is
 # blameless. Always measure the ceiling first.
 
 # %% [markdown]
 # ## 7 · How masks are stored: run lengths
 #
-# A mask of 640 × 480 has 307,200 bits, most of them repeated. COCO's annotations, and so RefCOCO's, store outlines as polygons, and crowds as *run-length encoding* (RLE); pycocotools
-# turns both into RLE to compute with. Walk down the **columns** and count: so many zeros, so many ones, so many zeros …
+# A mask of 640 × 480 has 307,200 bits, most of them repeated. COCO's annotations, and so RefCOCO's, store outlines as
+# polygons, and crowds as *run-length encoding* (RLE); pycocotools turns both into RLE to compute with. Walk down the
+# **columns** and count: so many zeros, so many ones, so many zeros …
 
 # %% tags=["nbval-check-output"]
 small = np.array([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1]], bool)
@@ -673,7 +688,8 @@ print("runs: 3 zeros, 2 ones, 1 zero, 3 ones, 2 zeros, 1 one")
 #
 # <details><summary>Hint</summary>
 #
-# `mask.T.ravel()` walks down the columns. At which places does a value differ from the one before it? And what are the distances between those places?
+# `mask.T.ravel()` walks down the columns. At which places does a value differ from the one before it? And what are
+# the distances between those places?
 # </details>
 
 
@@ -709,9 +725,9 @@ print(rle, " area", coco_mask.area(rle))
 print("IoU with itself", coco_mask.iou([rle], [rle], [0])[0, 0])
 
 # %% [markdown]
-# **Gotcha.** pycocotools reads memory column by column, NumPy lays it out row by row. It refuses such an array, which is
-# kind. The unkind way is to reshape by hand: same counts, rows instead of columns, and a scrambled mask without any
-# error.
+# **Gotcha.** pycocotools reads memory column by column, NumPy lays it out row by row. It refuses such an array, which
+# is kind. The unkind way is to reshape by hand: same counts, rows instead of columns, and a scrambled mask without
+# any error.
 
 # %%
 try:
@@ -746,7 +762,8 @@ assert max(sizes) < sample.masks[0].size / 8 / 4
 # </details>
 # <details><summary>Why does S_G choose a few pixels among the cuts of any map?</summary>
 #
-# Cut at $\mu$, the inside is at least $\mu$ and the outside at most the mean, so a high cut scores high, whatever the map shows.
+# Cut at $\mu$, the inside is at least $\mu$ and the outside at most the mean, so a high cut scores high, whatever the
+# map shows.
 # </details>
 # <details><summary>What does Otsu add, and when does it fail?</summary>
 #
@@ -757,12 +774,13 @@ assert max(sizes) < sample.masks[0].size / 8 / 4
 # Colour; where pixels look; a training on masks.
 # </details>
 #
-# **Open question.** Felzenszwalb is precise and misses things, self-attention misses nothing and is imprecise. How would you combine them? Would more proposals make the ranking
-# worse, and how would you find out?
+# **Open question.** Felzenszwalb is precise and misses things, self-attention misses nothing and is imprecise. How
+# would you combine them? Would more proposals make the ranking worse, and how would you find out?
 #
 # **Where next.** Lesson 6 asks CLIP which proposal fits the sentence.
 #
-# **References.** Otsu, *A threshold selection method from gray-level histograms* (1979). Felzenszwalb and Huttenlocher,
-# *Efficient graph-based image segmentation* (2004). Tian et al., *Diffuse, Attend and Segment* ([arXiv
-# 2308.12469](https://arxiv.org/abs/2308.12469)), on clusters of self-attention. Kirillov et al., *Segment Anything* ([arXiv
-# 2304.02643](https://arxiv.org/abs/2304.02643)). In the code: [`proposals.py`](../refdiff_lite/proposals.py), [`masks.py`](../refdiff_lite/masks.py).
+# **References.** Otsu, *A threshold selection method from gray-level histograms* (1979). Felzenszwalb and
+# Huttenlocher, *Efficient graph-based image segmentation* (2004). Tian et al., *Diffuse, Attend and Segment* ([arXiv
+# 2308.12469](https://arxiv.org/abs/2308.12469)), on clusters of self-attention. Kirillov et al., *Segment Anything*
+# ([arXiv 2304.02643](https://arxiv.org/abs/2304.02643)). In the code: [`proposals.py`](../refdiff_lite/proposals.py),
+# [`masks.py`](../refdiff_lite/masks.py).
