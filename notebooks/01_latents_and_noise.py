@@ -244,7 +244,7 @@ ax.plot((1 - a).sqrt(), "--", label=r"noise, $\sqrt{1-\bar\alpha_t}$")
 ax.axvline(paper_t, color=lesson.RED, linestyle=":", label=f"where the paper reads, t = {paper_t}")
 ax.axvline(toy_t, color=lesson.PINK, linestyle=":", label=f"where the toy preset reads, t = {toy_t}")
 ax.set(xlabel="timestep t", ylabel="weight", ylim=(0, 1.02), xlim=(0, 999))
-ax.legend()
+ax.legend(loc="center right")
 lesson.show(
     "Weight of the picture falls, weight of the noise rises; they cross near t = 350. Both reading points lie far left."
 )
@@ -281,7 +281,7 @@ for column, t in zip(axes.T, (51, 301, 601, 951), strict=True):
     show_image(decode(vae, x), column[0], f"$x_t$, t = {t}")
     show_image(guess, column[1], f"$\\hat x_0$, {likeness[t]:.0f} dB")
 lesson.show(
-    "Noised pictures above, the UNet's guess of the clean one below: good at t = 51, four blobs at 601, fog at 951."
+    "Noised pictures above, the UNet's guess of the clean one below: good at t = 51, the dogs mere blobs at 601, fog at 951."
 )
 
 # %%
@@ -290,9 +290,9 @@ lesson.claim("the more noise, the worse the guess", values == sorted(values, rev
 
 # %% [markdown]
 # The decibels compare $\hat x_0$ with the decoded original. With little noise the guess is nearly the picture. At 601
-# it still knows how many things there are, where, and in which colours, but not their shapes. With almost only noise
-# left the network cannot know what was there, and answers with something like the mean of all that might have been:
-# fog. One step is not enough.
+# things are still in their places, but the brown dog has become a pink blob, and a spot appears that was never there.
+# With almost only noise left the network cannot know what was there, and answers with something like the mean of all
+# that might have been: fog. One step is not enough.
 
 # %% [markdown]
 # So take the guess, but do not go all the way. Put the *same* predicted noise back on, in the measure that suits a

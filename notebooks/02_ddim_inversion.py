@@ -503,10 +503,20 @@ figure, ax = plt.subplots(figsize=(5, 2))
 for place, (label, rows) in enumerate(wanted.items()):
     for shift, name, colour in ((-0.12, "DDIM inversion", lesson.BLUE), (0.12, "four draws", lesson.ORANGE)):
         change, (low, high) = 100 * rows[name]["change"], (100 * v for v in rows[name]["change_interval"])
-        ax.errorbar(change, place + shift, xerr=[[change - low], [high - change]], fmt="o", capsize=3, color=colour)
+        label_once = {} if place else {"label": name}
+        ax.errorbar(
+            change,
+            place + shift,
+            xerr=[[change - low], [high - change]],
+            fmt="o",
+            capsize=3,
+            color=colour,
+            **label_once,
+        )
         print(f"{label:18} {name:15} {change:+.1f} points ({low:+.1f} to {high:+.1f})")
 ax.axvline(0, color="grey", linewidth=0.8)
 ax.set(yticks=[0, 1], yticklabels=list(wanted), ylim=(-0.5, 1.5), xlabel="change against one random draw, points")
+ax.legend()
 lesson.show(
     "Changes with intervals: inversion (blue) and four draws (orange) change nouns found and mIoU by half a point or less."
 )
