@@ -89,7 +89,7 @@ def fast_tokenizer(tokenizer: Any) -> Any:
     """The tokenizer in its fast form, which knows each token's place in the text; transformers 4 loads the slow one."""
     if tokenizer.is_fast:
         return tokenizer
-    from transformers import CLIPTokenizerFast
+    from transformers import CLIPTokenizerFast  # ty: ignore[missing-module-member]  # transformers 4 has it
 
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
