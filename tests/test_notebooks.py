@@ -296,6 +296,25 @@ def test_an_exercise_filled_in_is_the_lesson(lesson):
     ]
 
 
+def solutions(lesson):
+    """The solution blocks of a lesson's exercises, by the place of their cells."""
+    found = {}
+    for place, cell in enumerate(lesson.cells(), start=1):  # the opening block comes first
+        if block := re.search(rf"{build.BEGIN}\n(.*?)^ *{build.END}", cell.source, re.M | re.S):
+            found[place] = block[1]
+    return found
+
+
+@EVERY
+def test_no_solution_stands_elsewhere_in_the_students_copy(lesson):
+    """Compared line by line, without spaces and without what a line does with its value; short lines prove nothing."""
+    student = [re.sub(r"\s", "", c.source) for c in build.notebook(lesson, exercises=True).cells]
+    for place, block in solutions(lesson).items():
+        lines = [re.sub(r"\s|^ *return |^ *\w+ = ", "", line.split("  #")[0]) for line in block.splitlines()]
+        given = [line for line in lines if len(line) >= 10 and any(line in source for source in student)]
+        assert len(given) < max(1, len([line for line in lines if len(line) >= 10])), (place, given)
+
+
 @EVERY
 def test_unfilled_exercises_fail_with_a_helpful_line_and_solutions_pass(lesson, capsys):
     imports = "from refdiff_lite import lesson\n" + code(lesson)[1].source
