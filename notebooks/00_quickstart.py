@@ -1,6 +1,6 @@
 # ---
 # title: A sentence becomes a mask
-# minutes: 30
+# minutes: 55
 # cpu: 0.2
 # goals:
 #   - turn a sentence into a mask with five lines
@@ -140,7 +140,7 @@ lesson.claim("each score alone is wrong, their mix is right", best["S"] == "hous
 
 # %% tags=["exercise"]
 ### BEGIN SOLUTION
-changes = 1
+changes = 2
 ### END SOLUTION
 
 checks.guess_changes(changes)

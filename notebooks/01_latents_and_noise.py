@@ -1,6 +1,6 @@
 # ---
 # title: Latents and noise
-# minutes: 60
+# minutes: 80
 # cpu: 0.3
 # goals:
 #   - measure what the VAE keeps of a picture and what it loses
@@ -385,7 +385,7 @@ lesson.claim("coarse things are decided at higher t than fine ones", half[0] > h
 # %% [markdown]
 # Read the row from left to right: first place and colour, then the outline, details last. Coarse things are decided
 # at high $t$, fine ones at low $t$. Nobody asked for the second, yellow car. Our prompt says what is in the picture,
-# not what else must be absent, and ToyRef's pictures rarely hold a single thing.
+# not what else must be absent, and ToyRef's pictures hold two to five things.
 
 # %% [markdown]
 # ### Exercise 1.4 · Predict: when do words matter?

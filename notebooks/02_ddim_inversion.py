@@ -1,6 +1,6 @@
 # ---
 # title: DDIM inversion
-# minutes: 60
+# minutes: 90
 # cpu: 0.5
 # goals:
 #   - turn DDIM round, and find the noise that a picture could have come from

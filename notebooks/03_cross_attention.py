@@ -1,6 +1,6 @@
 # ---
 # title: "Cross-attention: from a word to its pixels"
-# minutes: 70
+# minutes: 90
 # cpu: 0.6
 # goals:
 #   - compute attention between pixels and words by hand, and get the UNet's own numbers
@@ -222,7 +222,7 @@ print(
 )
 
 # %% tags=["answer"]
-mine = torch.stack([my_attention(one_q, one_k) for one_q, one_k in zip(q, k, strict=True)]).mean(0)
+mine = torch.stack([torch.as_tensor(my_attention(*one)) for one in zip(q, k, strict=True)]).mean(0)
 torch.testing.assert_close(rearrange(mine, "(h w) word -> h w word", h=h), maps.maps[name][0], atol=1e-4, rtol=1e-3)
 figure, ax = plt.subplots(figsize=(2.2, 2.2))
 show_map(min_max(rearrange(mine, "(h w) word -> h w word", h=h)[..., 3]).cpu(), None, ax, 'your map of "dog"')
@@ -397,7 +397,7 @@ def my_word_map(layers, size):
 checks.check_word_map(my_word_map)
 
 # %% tags=["answer"]
-mine = my_word_map([m[0, ..., 3] for m in maps.maps.values()], scene.size)
+mine = torch.as_tensor(my_word_map([m[0, ..., 3] for m in maps.maps.values()], scene.size)).float()
 torch.testing.assert_close(mine, word_map(maps, [3], scene.size), atol=1e-4, rtol=1e-3)
 show_map(mine.cpu(), image, title='your map c of "dog", all layers').figure.set_size_inches(2.4, 2.4)
 lesson.show("Your word map of dog over the picture: bright on the purple dog.")
@@ -657,7 +657,8 @@ def my_column(q, keys, token):
 checks.check_column(my_column)
 
 # %% tags=["answer"]
-mine = torch.stack([my_column(one_q.cpu(), iter(one_k.cpu()), 3) for one_q, one_k in zip(q, k, strict=True)]).mean(0)
+columns = [my_column(one_q.cpu(), iter(one_k.cpu()), 3) for one_q, one_k in zip(q, k, strict=True)]
+mine = torch.stack([torch.as_tensor(column) for column in columns]).mean(0).float()
 torch.testing.assert_close(mine.reshape(h, w), shares[..., 3], atol=1e-4, rtol=1e-3)
 show_map(min_max(mine.reshape(h, w)), None, title='"dog", one pass').figure.set_size_inches(2.2, 2.2)
 lesson.show("The map of dog from your one pass over the keys.")

@@ -1,6 +1,6 @@
 # ---
 # title: "Self-attention: which pixels belong together"
-# minutes: 55
+# minutes: 65
 # cpu: 0.4
 # goals:
 #   - draw one pixel's view of the picture
@@ -165,7 +165,10 @@ lesson.claim("under half of all pixels look most at themselves", first < 0.5)
 figure, axes = plt.subplots(1, 3, figsize=(6, 2.1))
 for ax, (row, column) in zip(axes, ((5, 8), (5, 10), (5, 12)), strict=True):
     show_map(
-        resize(min_max(my_view(attention, row, column)), scene.size), image, ax, f"your view from ({row}, {column})"
+        resize(min_max(torch.as_tensor(my_view(attention, row, column))), scene.size),
+        image,
+        ax,
+        f"your view from ({row}, {column})",
     )
 lesson.show("Three of your views, from cells in one row that cross the cactus.")
 
@@ -251,7 +254,7 @@ checks.check_flow(my_propagate)
 
 # %% tags=["answer"]
 c = resize(scene.word_map(parse("cactus")), (h, w))
-mine = my_propagate(c.flatten(), matrix, 1).reshape(h, w)
+mine = torch.as_tensor(my_propagate(c.flatten(), matrix, 1)).reshape(h, w)
 torch.testing.assert_close(mine, propagate(scene.word_map(parse("cactus")), maps).cpu(), atol=1e-3, rtol=1e-3)
 show_map(resize(mine, scene.size), image, title='your flow of "cactus"').figure.set_size_inches(2.3, 2.3)
 lesson.show("The map of cactus after one step of your propagation.")
@@ -349,7 +352,7 @@ checks.check_end(my_end)
 # %% tags=["answer"]
 figure, axes = plt.subplots(1, 3, figsize=(6, 2.1))
 for ax, word in zip(axes, words, strict=True):
-    end = my_end(resize(scene.word_map(parse(word)), (h, w)).flatten(), matrix)
+    end = torch.as_tensor(my_end(resize(scene.word_map(parse(word)), (h, w)).flatten(), matrix)).float()
     show_map(resize(end.reshape(h, w), scene.size), image, ax, f'the end of "{word}"')
 lesson.show("The limits of three words' maps, by your function: one and the same picture.")
 
@@ -386,7 +389,7 @@ checks.check_nearest(my_nearest)
 points_of = matrix.sqrt()
 centres = points_of[[row * w + column for row, column in points]]  # one pixel of each thing, and one of the ground
 for _ in range(20):
-    group = my_nearest(points_of, centres)
+    group = torch.as_tensor(my_nearest(points_of, centres))
     centres = torch.stack([points_of[group == g].mean(0) if (group == g).any() else centres[g] for g in range(5)])
 figure, ax = plt.subplots(figsize=(2.3, 2.3))
 ax.imshow(group.reshape(h, w), cmap="cividis")

@@ -166,10 +166,9 @@ def notebook(lesson: Lesson, exercises: bool = False) -> Any:
             cell.source = SETUP if tagged(cell, "setup") else split_solutions(cell.source, exercises)
             if exercises and any(tagged(cell, tag) for tag in ANSWERED):
                 cell.metadata["tags"] = [*cell.metadata["tags"], "raises-exception"]
-            continue
-        if cell is not cells[0]:
+        elif cell is not cells[0]:
             cell.source = link_lessons(cell.source, lesson)
-        if exercises:  # the copies lie one folder deeper
+        if cell.cell_type == "markdown" and exercises:  # the copies lie one folder deeper
             cell.source = re.sub(r"\]\(\.\./(docs|refdiff_lite|data)/", r"](../../\1/", cell.source)
         digest = hashlib.sha256(cell.source.encode()).hexdigest()[:12]
         seen[digest] = seen.get(digest, 0) + 1
