@@ -694,7 +694,7 @@ ablation = json.loads((data_dir() / "models" / "toy" / "ablation.json").read_tex
     "positional bias, full, all styles"
 ]
 figure, ax = plt.subplots(figsize=(5.4, 1.9))
-for k, (name, row) in enumerate(ablation.items()):
+for k, row in enumerate(ablation.values()):
     value, (low, high) = 100 * row["value"], (100 * x for x in row["interval"])
     ax.errorbar(value, k, xerr=[[value - low], [high - value]], fmt="o", capsize=3, color=lesson.BLUE)
 ax.set_yticks(range(len(ablation)), list(ablation))

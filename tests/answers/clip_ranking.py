@@ -1,5 +1,7 @@
 """Other answers to the exercises of lesson 6: right ones, written in other ways and types, and wrong ones."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention, softmax
@@ -134,7 +136,7 @@ def range_roots(masked, crop, k):
             ends.add(float(np.clip((crop[i] - crop[k]) / slope, 0, 1)))
     ends = sorted(ends)
     won = []
-    for a, b in zip(ends, ends[1:], strict=False):
+    for a, b in pairwise(ends):
         middle = (a + b) / 2
         if int(np.argmax(middle * masked + (1 - middle) * crop)) == k:
             won += [a, b]
