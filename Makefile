@@ -74,7 +74,7 @@ evaluate: install ## README's tables, on ToyRef test and unseen; goes on after a
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle $(FLAGS)
 	$(BIN)/refdiff-lite evaluate toyref --split unseen --proposals oracle --out out/unseen-oracle $(FLAGS)
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %) $(FLAGS)
-	$(BIN)/python -m refdiff_lite.toy.results out/test-oracle out/unseen-oracle out/test-felzenszwalb
+	$(BIN)/python -m studies.results out/test-oracle out/unseen-oracle out/test-felzenszwalb
 
 bench: install ## compute and memory at real size, counted without running: benchmarks/
 	$(BIN)/python benchmarks/bench_compute.py
@@ -90,16 +90,16 @@ bench-evaluation: install ## what sharing an image's work and a second process b
 	$(BIN)/python benchmarks/bench_evaluation.py memory
 
 tune: install ## choose the toy preset's constants on val; data/models/toy/tune.json
-	$(BIN)/python -m refdiff_lite.toy.tune
+	$(BIN)/python -m studies.tune
 
 measure: install ## measure each toy network on test scenes; data/models/toy/measures.json
-	$(BIN)/python -m refdiff_lite.toy.measure
+	$(BIN)/python -m studies.measure
 
 ablation: install ## what each part of the method buys, on test; data/models/toy/ablation.json, .md, .png
-	$(BIN)/python -m refdiff_lite.toy.ablation
+	$(BIN)/python -m studies.ablation
 
 pictures: install ## training curves, samples, word maps, inversion; data/models/toy/*.png
-	$(BIN)/python -m refdiff_lite.toy.pictures
+	$(BIN)/python -m studies.pictures
 
 train-toy: install ## train the three small networks (hours; resumes from build/toy) and write data/models/toy
 	$(BIN)/python -m refdiff_lite.toy

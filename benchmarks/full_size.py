@@ -18,8 +18,8 @@ from skimage import data as photos
 from transformers import CLIPTokenizerFast
 
 from refdiff_lite import RefDiff, RefDiffConfig
-from refdiff_lite.backbones import device_and_dtype, from_networks
 from refdiff_lite.config import VARIANTS
+from refdiff_lite.networks.presets import device_and_dtype, from_networks
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 

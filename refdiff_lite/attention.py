@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,8 +14,8 @@ import torch
 from einops import rearrange
 from PIL import Image
 
-from .compat import compiled, cross_attention_modules, self_attention_modules
 from .images import square_corner
+from .networks.compat import compiled, cross_attention_modules, self_attention_modules
 
 Kind = Literal["cross", "self"]
 _EPS = 1e-8
@@ -221,6 +221,12 @@ def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return out.reshape(*x.shape[:-2], *size)
 
 
+def finest(maps: Iterable[torch.Tensor]) -> tuple[int, int]:
+    """The largest (h, w) among maps (..., h, w, keys)."""
+    grids = [(m.shape[-3], m.shape[-2]) for m in maps]
+    return max(grids, key=lambda size: size[0] * size[1])
+
+
 def word_map(
     attention: AttentionMaps,
     tokens: list[int],
@@ -248,7 +254,7 @@ def word_map(
     if normalise == "each":
         layers = [min_max(m) for m in layers]
     frame = (max(size), max(size)) if padded else size
-    grid = max((m.shape[-2:] for m in layers), key=lambda hw: hw[0] * hw[1])
+    grid = finest(attention.maps.values())
     c = torch.stack([resize(m, frame if upsample == "bilinear" else grid) for m in layers]).mean(0)
     if upsample == "lanczos":
         c = _lanczos(c if normalise == "each" else min_max(c), frame)
@@ -264,6 +270,13 @@ def _lanczos(c: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).float() / 255
 
 
+def finest_self_attention(attention: AttentionMaps) -> torch.Tensor:
+    """Self-attention of the finest grid, mean over its layers, (h * w, h * w): row i is where pixel i looks."""
+    grid = finest(attention.maps.values())
+    layers = [m[0] for m in attention.maps.values() if m.shape[1:3] == grid]
+    return rearrange(torch.stack(layers).mean(0), "h w keys -> (h w) keys")
+
+
 def propagate(word: torch.Tensor, attention: AttentionMaps, steps: int = 1) -> torch.Tensor:
     """Let a word's map flow along self-attention: pixels that look at each other come to agree.
 
@@ -274,10 +287,9 @@ def propagate(word: torch.Tensor, attention: AttentionMaps, steps: int = 1) -> t
     Returns:
         (h, w) map in [0, 1] at that grid.
     """
-    grid = max((m.shape[1:3] for m in attention.maps.values()), key=lambda hw: hw[0] * hw[1])
-    layers = [m[0] for m in attention.maps.values() if m.shape[1:3] == grid]
-    matrix = rearrange(torch.stack(layers).mean(0), "h w keys -> (h w) keys")
-    flat = resize(word, (grid[0], grid[1])).flatten().to(matrix)
+    grid = finest(attention.maps.values())
+    matrix = finest_self_attention(attention)
+    flat = resize(word, grid).flatten().to(matrix)
     for _ in range(steps):
         flat = matrix @ flat
     return min_max(flat.reshape(grid))

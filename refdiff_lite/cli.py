@@ -57,7 +57,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _config(preset: str, constants: Enum | None, seed: int) -> RefDiffConfig:
-    from .backbones import default_config
+    from .networks import default_config
 
     base = getattr(RefDiffConfig, constants.value)() if constants else default_config(preset)
     return base.replace(seed=seed)
@@ -67,7 +67,7 @@ def _choices(
     preset: str, proposals: str | None, clip: Enum | None, sam: Enum | None, low_memory: bool
 ) -> dict[str, Any]:
     """What :func:`backbones.load` is to choose, refused where it would do nothing."""
-    from .backbones import check_preset
+    from .networks import check_preset
 
     chosen = {"clip": clip and clip.value, "sam": sam and sam.value}
     check_preset(preset, **chosen)
@@ -96,7 +96,8 @@ def segment(
 ) -> None:
     """Write the mask of what EXPRESSION names in IMAGE."""
     from .expression import parse
-    from .images import check_folder, load_image, save_mask, write_text
+    from .files import check_folder, write_text
+    from .images import load_image, save_mask
 
     with one_line_errors():
         kind = proposals.value if proposals else None
@@ -123,9 +124,9 @@ def segment(
     typer.echo(f'"{parsed.text}": head word {parsed.head}, cues {", ".join(parsed.cues) or "none"}')
     if result.best is None:
         typer.echo("no proposal was found, so the mask is empty; try --proposals weak")
-    typer.echo(f"{result.mask.mean():.1%} of the image, {len(result.masks)} {result.proposals} proposals -> {out}/")
-    if model.backbones.note:
-        typer.secho(f"note: {model.backbones.note}", fg="yellow")
+    typer.echo(f"{result.mask.mean():.1%} of the image, {len(result.proposals)} {result.generator} proposals -> {out}/")
+    if model.networks.note:
+        typer.secho(f"note: {model.networks.note}", fg="yellow")
 
 
 def _oracle_masks(instances: Path, image: Path) -> np.ndarray:
@@ -153,8 +154,9 @@ def demo(
 ) -> None:
     """Segment bundled test expressions of all kinds by all four variants; print IoU, draw one grid."""
     from .datasets.toyref import STYLES, load_toyref
-    from .images import check_folder, load_image
-    from .metrics import iou
+    from .evaluation.metrics import iou
+    from .files import check_folder
+    from .images import load_image
     from .pipeline import RefDiff
     from .viz import Picture, grid
 
@@ -218,7 +220,7 @@ def evaluate(
 ) -> None:
     """Measure variants on a data set, with intervals. Started again after a kill, it goes on where it was."""
     with one_line_errors():
-        from .images import check_folder
+        from .files import check_folder
 
         choices = _choices(preset.value, proposals.value, clip, sam, low_memory)
         check_folder(out)
@@ -234,9 +236,9 @@ def evaluate(
             )
         if not (found := re.fullmatch(r"(\d+)/(\d+)", shard)):
             raise ValueError(f"--shard {shard!r}: write i/n, for example 1/4")
-        from .evaluation import evaluate as run
-        from .evaluation import processes, table
-        from .journal import at_work
+        from .evaluation.journal import at_work
+        from .evaluation.run import evaluate as run
+        from .evaluation.run import processes, table
         from .pipeline import RefDiff
 
         settings = _config(preset.value, config, seed)
@@ -284,7 +286,7 @@ def download(
     sam: Annotated[SamOrNone, typer.Option(help="base, huge (the paper's) or none.")] = SamOrNone("base"),
 ) -> None:
     """Fetch a preset's weights from the hub: sizes first, then progress; a broken download goes on where it stopped."""
-    from . import hub
+    from .networks import hub
 
     with one_line_errors():
         if preset.value != "sd15":
@@ -303,7 +305,7 @@ def download(
 @app.command()
 def doctor() -> None:
     """Say what is installed, which presets are ready, on what device, and what to do about each gap."""
-    from .doctor import report
+    from .networks.doctor import report
 
     for what, how in report():
         typer.echo(f"{what:16} {how}")

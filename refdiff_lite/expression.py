@@ -123,3 +123,9 @@ def token_positions(tokenizer: Any, text: str, span: tuple[int, int]) -> list[in
             "shorten the expression or name the head yourself"
         )
     return hits
+
+
+def pieces(tokenizer: Any, text: str) -> tuple[str, ...]:
+    """The tokens that the text encoder reads of a text, as text: the start token, the words' pieces, the end token."""
+    ids = tokenizer(text, truncation=True, max_length=tokenizer.model_max_length).input_ids
+    return tuple(tokenizer.decode([i]).strip() or "·" for i in ids)

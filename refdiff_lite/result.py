@@ -4,44 +4,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 
-from .compat import versions
+from .config import RefDiffConfig, Variant
 from .expression import Expression
+from .masks import to_rle
+from .networks.compat import versions
 
-if TYPE_CHECKING:
-    from .pipeline import Scene
 
-
-@dataclass
+@dataclass(eq=False)
 class Result:
-    """What an expression led to, with every intermediate that explains it.
+    """What an expression led to, with every intermediate that explains it. It stands alone: no network hangs on it.
 
     Attributes:
         mask: (H, W) bool at the input's size; empty if there was no proposal.
-        scores: "S_G", "S_D", "S", each (N,) float32, one number per proposal (S_D is 0 where CLIP was not asked).
-        word_map: c, (h, w) float32 in [0, 1], at the working size. masks: (N, h, w) bool, the proposals.
         best: index of the chosen proposal, None if there was none.
+        scores: "S_G", "S_D", "S", each (N,) float32, one number per proposal (S_D is 0 where CLIP was not asked).
+        word_map: c, (h, w) float32 in [0, 1], at the working size.
+        proposals: (N, h, w) bool, read-only: the masks that were ranked, largest first (weak ones by threshold).
+        generator: where the proposals come from.
+        image: (h, w, 3) uint8 RGB at the working size, read-only.
+        pieces: the prompt's tokens as text. tokens: places among them of the head word's pieces.
+        config, preset: the constants and the name of the networks.
     """
 
     mask: np.ndarray
     best: int | None
     scores: dict[str, torch.Tensor]
     word_map: np.ndarray
-    masks: torch.Tensor
+    proposals: np.ndarray
     expression: Expression
-    tokens: list[int]
-    variant: str
-    proposals: str
-    scene: Scene = field(repr=False)
+    variant: Variant
+    generator: str
+    image: np.ndarray = field(repr=False)
+    pieces: tuple[str, ...]
+    tokens: tuple[int, ...]
+    config: RefDiffConfig = field(repr=False)
+    preset: str
 
     def __repr__(self) -> str:
         share = f"{self.mask.mean():.1%} of the image"
-        return f"Result({self.expression.text!r} -> {share}, best {self.best} of {len(self.masks)} {self.proposals} proposals)"
+        found = f"best {self.best} of {len(self.proposals)} {self.generator} proposals"
+        return f"Result({self.expression.text!r} -> {share}, {found})"
+
+    def __eq__(self, other: object) -> bool:
+        """Equal if all that :meth:`to_dict` says is equal: mask, scores to six digits, expression, config, versions."""
+        return isinstance(other, Result) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # equal results need not be the same object, and arrays have no hash
 
     def plot(self, path: str | Path | None = None) -> Any:
         """The whole story in one figure: image, tokens, word map, best proposals with scores, mask."""
@@ -51,20 +64,19 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """All but the pictures, ready for JSON; the mask as COCO RLE."""
-        rle = coco_mask.encode(np.asfortranarray(self.mask.astype(np.uint8)))
         order = self.scores["S"].argsort(descending=True).tolist()
         return {
             "expression": self.expression.text,
             "head": self.expression.head,
             "cues": list(self.expression.cues),
             "variant": self.variant,
-            "proposals": self.proposals,
-            "n_proposals": len(self.masks),
+            "generator": self.generator,
+            "n_proposals": len(self.proposals),
             "best": self.best,
             "ranking": [{"proposal": i} | {k: round(float(v[i]), 6) for k, v in self.scores.items()} for i in order],
             "area": round(float(self.mask.mean()), 6),
-            "rle": {"size": list(rle["size"]), "counts": rle["counts"].decode()},
-            "preset": self.scene.model.backbones.name,
-            "config": self.scene.config.to_dict(),
+            "rle": to_rle(self.mask),
+            "preset": self.preset,
+            "config": self.config.to_dict(),
             "versions": versions(),
         }

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from refdiff_lite.attention import AttentionMaps, min_max, propagate, record_attention, resize, word_map
-from refdiff_lite.compat import cross_attention_modules, self_attention_modules
+from refdiff_lite.networks.compat import cross_attention_modules, self_attention_modules
 
 LAYER = "down_blocks.1.attentions.0"
 

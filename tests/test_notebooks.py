@@ -448,9 +448,10 @@ def test_a_student_copy_solved_in_other_ways_runs_without_an_error(lesson):
 HALF = """
 import torch
 
-from refdiff_lite import backbones, lesson
+from refdiff_lite import lesson
+from refdiff_lite.networks import presets
 
-backbones.device_and_dtype = lesson.device_and_dtype = lambda: (torch.device("cpu"), torch.float16)
+presets.device_and_dtype = lesson.device_and_dtype = lambda: (torch.device("cpu"), torch.float16)
 """
 
 

@@ -10,9 +10,9 @@ from diffusers import DDIMScheduler
 from pycocotools import mask as coco_mask
 
 from refdiff_lite import RefDiff, RefDiffConfig
-from refdiff_lite.backbones import load
 from refdiff_lite.config import VARIANTS
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.networks.presets import load
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def test_two_sentences_name_two_objects(scene, sample):
 
 def test_image_work_is_done_once(scene, sample, monkeypatch):
     scene.segment(sample.records[0].text)
-    monkeypatch.setattr(scene.model.backbones.sd.vae, "encode", lambda *a: pytest.fail("encoded again"))
-    monkeypatch.setattr("refdiff_lite.ranking.encode_masks", lambda *a: pytest.fail("ranked again"))
+    monkeypatch.setattr(scene.model.networks.sd.vae, "encode", lambda *a: pytest.fail("encoded again"))
+    monkeypatch.setattr("refdiff_lite.clip.encode_masks", lambda *a: pytest.fail("ranked again"))
     scene.segment(sample.records[1].text)
 
 

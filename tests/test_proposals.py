@@ -4,7 +4,7 @@ import torch
 
 from refdiff_lite import proposals
 from refdiff_lite.attention import AttentionMaps
-from refdiff_lite.metrics import iou
+from refdiff_lite.evaluation.metrics import iou
 from refdiff_lite.toy.scenes import make_scene
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .. import ranking
+from ..networks.clip import encode_images
 from .phrases import Phrase, caption
 from .scenes import TINTS, ToyScene, categories, make_scene
 from .tokenizer import CONTEXT, save_tokenizer
@@ -132,7 +133,7 @@ def crop_hits(
     for number, scene in enumerate(scenes):
         pixels = torch.from_numpy(scene.image).permute(2, 0, 1).float().to(device) / 255
         images = ranking.crops(pixels, torch.from_numpy(scene.masks).to(device), SIDE, "square")
-        features = ranking.encode_images(clip, images, mean, std)
+        features = encode_images(clip, images, mean, std)
         for thing, feature in zip(scene.things, features, strict=True):
             found.append((number, categories()[int((text[thing.tint] @ feature).argmax())] == thing.category))
     return found
