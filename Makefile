@@ -54,7 +54,8 @@ bench-explorers: install chromium ## hover, slider and opening times of the expl
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/ty check --python .venv
+	$(BIN)/lint-imports
 
 format: install ## ruff's formatter and safe fixes
 	$(BIN)/ruff check --fix .
@@ -111,4 +112,4 @@ wheel: install ## a wheel with data and weights inside, in dist/
 	$(BIN)/python -m build --no-isolation --wheel
 
 clean: ## remove what was built (not .venv, not build/toy's checkpoints)
-	rm -rf dist out .pytest_cache .ruff_cache .mypy_cache
+	rm -rf dist out .pytest_cache .ruff_cache .import_linter_cache

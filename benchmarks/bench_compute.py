@@ -8,9 +8,9 @@ from common import flops, make_clip, make_unet, make_vae
 
 from refdiff_lite.attention import record_attention
 from refdiff_lite.config import RefDiffConfig
+from refdiff_lite.networks import PRESETS
 from refdiff_lite.networks.clip import encode_images, encode_masks
 from refdiff_lite.networks.compat import ddim
-from refdiff_lite.networks.presets import PRESETS
 from refdiff_lite.unet_pass import unet_pass
 
 SIDE, MASKS, KEPT, SENTENCES = 512, 64, 10, 8

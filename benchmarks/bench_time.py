@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from refdiff_lite.attention import record_attention
 from refdiff_lite.config import RefDiffConfig
+from refdiff_lite.networks import PRESETS
 from refdiff_lite.networks.clip import encode_images, encode_masks
 from refdiff_lite.networks.compat import cross_attention_modules, ddim, self_attention_modules
-from refdiff_lite.networks.presets import PRESETS
 from refdiff_lite.unet_pass import unet_pass
 
 MASKS, KEPT, SENTENCES = 64, 10, 8

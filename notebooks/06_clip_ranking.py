@@ -25,9 +25,10 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
 from refdiff_lite import RefDiff, RefDiffConfig, ranking
 from refdiff_lite.checks import clip_ranking as checks
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation.metrics import bootstrap, share_interval
 from refdiff_lite.expression import parse
-from refdiff_lite.metrics import bootstrap, share_interval
-from refdiff_lite.paths import data_dir
+from refdiff_lite.files import data_dir
+from refdiff_lite.networks.clip import encode_images, encode_masks, encode_text, mask_attention
 from refdiff_lite.viz import show_image, show_map, show_mask
 
 # %% [markdown]
@@ -48,7 +49,7 @@ winners, leads = [], []
 for share in (0.0, 0.5, 1.0):
     r = (1 - share) * text[0] + share * text[1]
     by_hand = torch.stack([(v * r).sum() for v in proposals])
-    torch.testing.assert_close(by_hand, ranking.discriminative_score(proposals, text, share))
+    torch.testing.assert_close(by_hand, ranking.branch_score(proposals, text, share))
     winners.append(int(by_hand.argmax()))
     leads.append(float(by_hand[1] - by_hand[0]))
     print(f"noun share {share}: S_D = {by_hand.numpy().round(2)}, best is proposal {winners[-1]}")
@@ -62,13 +63,13 @@ lesson.claim("the mean still finds the red dog, by a smaller lead", winners[1] =
 # %%
 samples = load_toyref("val")
 model = RefDiff.from_preset(PRESET)
-clip, tokenizer, mean, std = (getattr(model.backbones, n) for n in ("clip", "clip_tokenizer", "clip_mean", "clip_std"))
+clip, tokenizer, mean, std = (getattr(model.networks, n) for n in ("clip", "clip_tokenizer", "clip_mean", "clip_std"))
 side, patch = clip.visual.image_size[0], clip.visual.patch_size[0]
 
 sample = samples[57]
 scene = model.set_image(sample.path, oracle=sample.masks)
 masks, names = torch.from_numpy(sample.masks), list(sample.categories)  # true masks: only the ranking is judged here
-pixels = torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255
+pixels = torch.tensor(scene.image).permute(2, 0, 1).float() / 255
 figure, axes = plt.subplots(1, 1 + len(masks), figsize=(9, 1.9))
 show_image(scene.image, axes[0], "image")
 for k, ax in enumerate(axes[1:]):
@@ -147,7 +148,7 @@ lesson.show(
     "A tall strip of the scene: squashed to a square it loses its shape; with its shorter side fitted it stays tall."
 )
 pair = {fit: ranking.crops(pixels, masks, side, fit, patch) for fit in ("square", "shorter")}
-alike = torch.cat([ranking.encode_images(clip, crops, mean, std).float() for crops in pair.values()]).cpu()
+alike = torch.cat([encode_images(clip, crops, mean, std).float() for crops in pair.values()]).cpu()
 alike = (alike[: len(masks)] * alike[len(masks) :]).sum(1)
 print("cosine of the two features of each thing:", alike.numpy().round(2))
 lesson.claim("for every thing of this scene the two crops have similar features", bool((alike > 0.8).all()))
@@ -158,14 +159,14 @@ lesson.claim("for every thing of this scene the two crops have similar features"
 
 # %%
 crops = ranking.crops(pixels, masks, side, "square")
-ours = ranking.encode_images(clip, crops, mean, std).float()
+ours = encode_images(clip, crops, mean, std).float()
 batch = torch.stack([(c.to(mean) - mean[:, None, None]) / std[:, None, None] for c in crops])
 with torch.no_grad():
     theirs = clip.encode_image(batch.to(clip.visual.conv1.weight), normalize=True).float()
 torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-2)
 
 sentence = "the purple car"
-scores = (ours @ ranking.encode_text(clip, tokenizer, sentence, "car").float().T).cpu()
+scores = (ours @ encode_text(clip, tokenizer, sentence, "car").float().T).cpu()
 figure, ax = plt.subplots(figsize=(5.4, 2.4))
 place = np.arange(len(masks))
 ax.bar(place - 0.2, scores[:, 0], 0.38, label=f'"{sentence}"')
@@ -243,7 +244,7 @@ checks.check_attention_mask(attention_mask)
 # %% tags=["answer"]
 patch_masks = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 1, 1], [0, 1, 1, 1, 0]], dtype=torch.bool)
 drawn = attention_mask(patch_masks)
-torch.testing.assert_close(drawn, ranking.mask_attention(patch_masks))
+torch.testing.assert_close(drawn, mask_attention(patch_masks))
 labels = ["M0", "M1", "M2", "p0", "p1", "p2", "p3", "p4"]
 figure, ax = plt.subplots(figsize=(3.4, 3.2))
 ax.imshow(drawn == 0, cmap="viridis")
@@ -295,13 +296,13 @@ small = interpolate(pixels[None], (side, side), mode="bicubic", antialias=True).
 image = ((small - mean[:, None, None]) / std[:, None, None]).to(clip.visual.conv1.weight)
 cover = adaptive_avg_pool2d(masks[:, None].float(), grid).flatten(1)
 inside = cover >= cover.amax(1, keepdim=True).clamp_max(0.5)
-bias = ranking.mask_attention(inside).to(image)
+bias = mask_attention(inside).to(image)
 with torch.no_grad():
     features = {
         "float, -inf": masked_tokens(image, masks, bias),
         "no mask": masked_tokens(image, masks, torch.zeros_like(bias)),
     }
-library = ranking.encode_masks(clip, pixels, masks, (side, side), mean, std)
+library = encode_masks(clip, pixels, masks, (side, side), mean, std)
 torch.testing.assert_close(features["float, -inf"].float(), library.float(), rtol=0, atol=1e-2)
 off = ~torch.eye(len(masks), dtype=torch.bool)
 alike = {name: (f.float() @ f.float().T).cpu() for name, f in features.items()}
@@ -358,7 +359,7 @@ lesson.claim(
 change = {}
 with torch.no_grad():
     for name, as_float in (("float, -inf", True), ("bool", False)):
-        one = ranking.mask_attention(inside[:1]).to(image)
+        one = mask_attention(inside[:1]).to(image)
         alone = masked_tokens(image, masks[:1], one if as_float else one == 0)[0]
         change[name] = float((alone.float() - features[name][0].float()).norm())
         print(f"{name:12} token 0 moves by {change[name]:.3f} when the other proposals are added")
@@ -442,8 +443,8 @@ lesson.claim("every thing loses more than a quarter of itself", max(kept) < 0.75
 # %%
 relation = "the car left of the purple dog"
 parsed = parse(relation)
-text = ranking.encode_text(clip, tokenizer, parsed.text, parsed.head).float()
-table = torch.stack([ranking.discriminative_score(ours, text, share).cpu() for share in (0.0, 0.5, 1.0)])
+text = encode_text(clip, tokenizer, parsed.text, parsed.head).float()
+table = torch.stack([ranking.branch_score(ours, text, share).cpu() for share in (0.0, 0.5, 1.0)])
 figure, ax = plt.subplots(figsize=(6, 2.4))
 limit = float(table.abs().max())
 shown = ax.imshow(table, cmap=lesson.DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
@@ -472,13 +473,13 @@ lesson.claim("the noun prefers the red car, as it did before", int(table[2].argm
 # %%
 def branches(image, masks, cues):
     """Features (N, D) on the CPU of both branches, of the image dimmed away from its cues; cues may be ()."""
-    pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    pixels = torch.tensor(image).permute(2, 0, 1).float() / 255
     dimmed = pixels * ranking.positional_bias(cues, image.shape[:2])
     sides = tuple(patch * max(1, round(n / patch)) for n in image.shape[:2])
-    crop = ranking.encode_images(clip, ranking.crops(dimmed, masks, side, "square"), mean, std)
+    crop = encode_images(clip, ranking.crops(dimmed, masks, side, "square"), mean, std)
     return {
         "crop": crop.float().cpu(),
-        "masked": ranking.encode_masks(clip, dimmed, masks, sides, mean, std).float().cpu(),
+        "masked": encode_masks(clip, dimmed, masks, sides, mean, std).float().cpu(),
     }
 
 
@@ -489,7 +490,7 @@ for s in samples:
         parsed = parse(record.text)
         for cues in {(), parsed.cues} - seen.keys():
             seen[cues] = branches(image_s, truth, cues)
-        text = ranking.encode_text(clip, tokenizer, parsed.text, parsed.head).float().cpu()
+        text = encode_text(clip, tokenizer, parsed.text, parsed.head).float().cpu()
         parts = {
             (b, name): seen[cues][b] @ text.T
             for name, cues in (("plain", ()), ("biased", parsed.cues))
@@ -614,7 +615,7 @@ lesson.show("The scene four times, each time bright at the edge that the cue nam
 
 # %%
 place_sentence = parse("the car on the right")
-text = ranking.encode_text(clip, tokenizer, place_sentence.text, place_sentence.head).float().cpu()
+text = encode_text(clip, tokenizer, place_sentence.text, place_sentence.head).float().cpu()
 found = {"plain": branches(scene.image, masks, ()), "dimmed": branches(scene.image, masks, place_sentence.cues)}
 scores = {name: (f["crop"] @ text.T).mean(1) for name, f in found.items()}
 figure, ax = plt.subplots(figsize=(5.4, 2.3))
@@ -820,4 +821,4 @@ lesson.claim("a β chosen for each sentence would get more right than any fixed 
 # context features*, [arXiv 2303.17811](https://arxiv.org/abs/2303.17811), which this scoring follows. Ni et al., *Ref-Diff*, [arXiv
 # 2308.16777](https://arxiv.org/abs/2308.16777). Later work on the same two weaknesses, context and place: TAS, Suo et al., [arXiv
 # 2310.18049](https://arxiv.org/abs/2310.18049); HybridGL, Liu and Li, [arXiv 2504.00356](https://arxiv.org/abs/2504.00356). In the code:
-# [ranking.py](../refdiff_lite/ranking.py). Symbols: [the glossary](../docs/glossary.md).
+# [ranking.py](../refdiff_lite/ranking.py) and [networks/clip.py](../refdiff_lite/networks/clip.py). Symbols: [the glossary](../docs/glossary.md).

@@ -26,10 +26,9 @@ import torch
 from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.checks import fusion as checks
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.expression import parse
+from refdiff_lite.evaluation.metrics import bootstrap, share_interval
+from refdiff_lite.files import data_dir
 from refdiff_lite.fusion import fuse, generative_score
-from refdiff_lite.metrics import bootstrap, share_interval
-from refdiff_lite.paths import data_dir
 from refdiff_lite.viz import show_map, show_mask
 from refdiff_lite.widgets import SegmentationPlayground
 
@@ -275,7 +274,7 @@ a = model.config.weight_g / (model.config.weight_g + model.config.weight_d)
 def judged(scene, sample, text):
     """S_G and S_D of the sample's true masks, (N,) arrays in the sample's order."""
     found = scene.segment(text, "full", "oracle")
-    order = [int((found.masks == m).flatten(1).all(1).nonzero()) for m in torch.from_numpy(sample.masks)]
+    order = [int((found.proposals == m).all((1, 2)).argmax()) for m in sample.masks]
     return found.scores["S_G"].numpy()[order], found.scores["S_D"].numpy()[order]
 
 
@@ -353,26 +352,22 @@ SegmentationPlayground(scene, "the house that is left of the penguin", truth=tru
 # %%
 def fits(masks, truth):
     """IoU of (N, H, W) bool masks with one (H, W) mask: (N,)."""
-    shared, total = (masks & truth).flatten(1).sum(1), (masks | truth).flatten(1).sum(1)
-    return (shared / total.clamp_min(1)).numpy()
+    shared, total = (masks & truth).sum((1, 2)), (masks | truth).sum((1, 2))
+    return shared / np.maximum(total, 1)
 
 
 rows = []
 for s in samples:
-    view = model.set_image(s.path, oracle=s.masks)
-    view.read([parse(record.text) for record in s.records])  # the word maps of all sentences, in one batch
-    for record in s.records:
-        row = {
-            "image": s.image_id,
-            "text": record.text,
-            "scene": view,
-            "truth": torch.from_numpy(s.masks[record.target]),
-        }
-        for kind in ("oracle", "felzenszwalb"):
-            found = view.segment(record.text, "full", kind)
-            row[kind] = (found.scores["S_G"].numpy(), found.scores["S_D"].numpy(), fits(found.masks, row["truth"]))
-        row["masks"] = found.masks
-        row["g"] = float(fits(torch.from_numpy(view.segment(record.text, "g").mask)[None], row["truth"])[0])
+    view, texts = model.set_image(s.path, oracle=s.masks), [record.text for record in s.records]
+    found = {kind: view.segment_all(texts, "full", kind) for kind in ("oracle", "felzenszwalb")}
+    thresholds = view.segment_all(texts, "g")
+    for n, record in enumerate(s.records):
+        truth = s.masks[record.target]
+        row = {"image": s.image_id, "text": record.text, "picture": view.image, "truth": truth}
+        for kind, results in found.items():
+            scores, row["masks"] = results[n].scores, results[n].proposals
+            row[kind] = (scores["S_G"].numpy(), scores["S_D"].numpy(), fits(row["masks"], truth))
+        row["g"] = float(fits(thresholds[n].mask[None], truth)[0])
         rows.append(row)
 images = [row["image"] for row in rows]
 judges = [(*row["oracle"][:2], int(row["oracle"][2].argmax())) for row in rows]  # S_G, S_D, the right proposal
@@ -738,8 +733,8 @@ for ax in axes.flat:
     ax.set_axis_off()
 for ax, (name, n) in zip(axes.flat, gallery, strict=False):
     row, (g, d, fit) = rows[n], rows[n]["felzenszwalb"]
-    mask = row["masks"][(a * g + (1 - a) * d).argmax()] if len(fit) else torch.zeros_like(row["truth"])
-    show_mask(mask.numpy(), row["scene"].image, ax, f"{name}:\n{fill(row['text'], 26)}")
+    mask = row["masks"][(a * g + (1 - a) * d).argmax()] if len(fit) else np.zeros_like(row["truth"])
+    show_mask(mask, row["picture"], ax, f"{name}:\n{fill(row['text'], 26)}")
     ax.contour(row["truth"], levels=[0.5], colors="w", linewidths=1.2, linestyles="--")
 lesson.show(
     "Eight failures by cause: the chosen mask is lit with an orange rim, the mask that was meant has a dashed white one."

@@ -22,15 +22,14 @@ from tempfile import mkdtemp
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
 from refdiff_lite import RefDiff
 from refdiff_lite.checks import evaluation as checks
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation import evaluate
+from refdiff_lite.evaluation.metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at, share_interval
+from refdiff_lite.evaluation.run import evaluate
 from refdiff_lite.expression import parse
-from refdiff_lite.metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at, share_interval
-from refdiff_lite.paths import data_dir
+from refdiff_lite.files import data_dir
 from refdiff_lite.viz import show_image, show_mask
 from refdiff_lite.widgets import Gallery
 
@@ -167,17 +166,16 @@ model = RefDiff.from_preset(PRESET)
 found = {"g": [], "gs": [], "ds": [], "full": []}
 images, sizes = [], []
 for s in samples:
-    scene = model.set_image(s.path)
-    scene.read([parse(record.text) for record in s.records])  # the word maps of all sentences, in one batch
-    for record in s.records:
-        truth = s.masks[record.target]
+    scene, texts = model.set_image(s.path), [record.text for record in s.records]
+    thresholds, ranked = scene.segment_all(texts, "g"), scene.segment_all(texts, "full", "felzenszwalb")
+    for record, by_map, result in zip(s.records, thresholds, ranked, strict=True):
+        truth, masks = s.masks[record.target], result.proposals
         images.append(s.image_id)
         sizes.append(truth.mean())
-        result = scene.segment(record.text, "full")
+        found["g"].append(areas(by_map.mask, truth))
         for variant, score in (("gs", "S_G"), ("ds", "S_D"), ("full", "S")):
-            best = result.masks[result.scores[score].argmax()].numpy() if len(result.masks) else np.zeros_like(truth)
+            best = masks[result.scores[score].argmax()] if len(masks) else np.zeros_like(truth)
             found[variant].append(areas(best, truth))
-        found["g"].append(areas(scene.segment(record.text, "g").mask, truth))
 print(f"{len(images)} sentences about {len(samples)} images")
 print("variant   oIoU   mIoU  " + "".join(f"  Pr@{at}" for at in (0.5, 0.7, 0.9)))
 for variant, pairs in found.items():
@@ -553,12 +551,13 @@ for s in samples:
     scenes = {name: model.set_image(view, oracle=s.masks) for name, view in views.items()}
     for record in s.records:
         named.append(bool(COLOURS & set(record.text.split())))
-        best = {}
+        best, truth = {}, s.masks[record.target]
         for name, scene in scenes.items():
-            best[name] = int(scene.rank(parse(record.text), "oracle", torch.from_numpy(s.masks)).argmax())
-            hits[name].append(float(best[name] == record.target))
-        if drawn is None and record.style == "noun" and best["RGB"] == record.target != best["BGR"]:
-            drawn = s, record, views, best
+            things = scene.proposals("oracle")
+            best[name] = things.masks[scene.discriminative_scores(parse(record.text), things).argmax()].numpy()
+            hits[name].append(float(np.array_equal(best[name], truth)))
+        if drawn is None and record.style == "noun" and hits["RGB"][-1] > hits["BGR"][-1]:
+            drawn = record, truth, views, best
 lost, named, hits = {}, np.array(named), {name: np.array(x) for name, x in hits.items()}
 for about, chosen in (("with a colour word", named), ("without one", ~named)):
     change = (hits["BGR"] - hits["RGB"])[chosen]
@@ -572,14 +571,12 @@ for about, chosen in (("with a colour word", named), ("without one", ~named)):
 lesson.claim("they lose about as much", abs(np.subtract(*lost.values())) < 0.1)
 
 # %%
-s, record, views, best = drawn
+record, truth, views, best = drawn
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
 for k, (name, view) in enumerate(views.items()):
-    mask = s.masks[best[name]]
+    mask = best[name]
     show_image(view, axes[2 * k], name if name == "RGB" else "BGR taken for RGB")
-    show_mask(
-        mask, view, axes[2 * k + 1], f"{textwrap.fill(record.text, 22)}\nIoU {iou(mask, s.masks[record.target]):.2f}"
-    )
+    show_mask(mask, view, axes[2 * k + 1], f"{textwrap.fill(record.text, 22)}\nIoU {iou(mask, truth):.2f}")
 lesson.show(
     "A scene in its colours and with red and blue swapped. For the same noun the right thing is chosen in the first and a wrong one in the second."
 )
@@ -695,5 +692,5 @@ lesson.claim("the IoUs of ds and full correlate by more than 0.8", correlation >
 # Ref-Diff, Ni et al., [arXiv 2308.16777](https://arxiv.org/abs/2308.16777); Global-Local CLIP, Yu et al., [arXiv
 # 2303.17811](https://arxiv.org/abs/2303.17811); TAS, Suo et al., [arXiv 2310.18049](https://arxiv.org/abs/2310.18049); CaR, Sun et al., [arXiv
 # 2312.07661](https://arxiv.org/abs/2312.07661); HybridGL, Liu and Li, [arXiv 2504.00356](https://arxiv.org/abs/2504.00356); RefAM, Kukleva et al., [arXiv
-# 2509.22650](https://arxiv.org/abs/2509.22650). In the code: [metrics.py](../refdiff_lite/metrics.py). Symbols: [the
+# 2509.22650](https://arxiv.org/abs/2509.22650). In the code: [evaluation/metrics.py](../refdiff_lite/evaluation/metrics.py). Symbols: [the
 # glossary](../docs/glossary.md).

@@ -38,9 +38,8 @@ from refdiff_lite.files import data_dir
 from refdiff_lite.images import load_image
 from refdiff_lite.latents import add_noise, alpha_bar, ddim_timesteps, encode
 from refdiff_lite.masks import cached
-from refdiff_lite.networks import hub
+from refdiff_lite.networks import PRESETS, device_and_dtype, hub
 from refdiff_lite.networks.compat import cross_attention_modules
-from refdiff_lite.networks.presets import PRESETS, device_and_dtype
 from refdiff_lite.toy.train_unet import make_scheduler
 from refdiff_lite.viz import show_image, show_map, show_mask
 

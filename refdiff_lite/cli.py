@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .config import BASELINES, CLIPS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig
+from .config import BASELINES, CLIPS, MIN_AREAS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig, default_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,11 +56,11 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def _config(preset: str, constants: Enum | None, seed: int) -> RefDiffConfig:
-    from .networks import default_config
-
-    base = getattr(RefDiffConfig, constants.value)() if constants else default_config(preset)
-    return base.replace(seed=seed)
+def _config(preset: str, constants: Enum | None, seed: int, data: str = "refcoco") -> RefDiffConfig:
+    """The constants by name; those of the official code depend on the data set."""
+    if constants and constants.value == "official":
+        return RefDiffConfig.official(data if data in MIN_AREAS else "refcoco", seed=seed)
+    return getattr(RefDiffConfig, constants.value)(seed=seed) if constants else default_config(preset, seed=seed)
 
 
 def _choices(
@@ -241,9 +241,7 @@ def evaluate(
         from .evaluation.run import processes, table
         from .pipeline import RefDiff
 
-        settings = _config(preset.value, config, seed)
-        if config is not None and config.value == "official" and data == "refcocog":
-            settings = settings.replace(min_area=0)  # as its code has it for this data set alone
+        settings = _config(preset.value, config, seed, data)
         names = [v.value for v in variant] if variant else list(VARIANTS)
         part = int(found[1]), int(found[2])
         team = processes()  # before the networks are loaded: it says on which GPU
@@ -300,6 +298,12 @@ def download(
         for name in names:
             hub.fetch(name)
     typer.echo("all here; now it runs offline")
+
+
+@app.command()
+def config() -> None:
+    """Print the constants of paper, official and toy side by side, with their sources."""
+    typer.echo(RefDiffConfig.compare())
 
 
 @app.command()

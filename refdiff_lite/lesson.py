@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from . import __version__
 from .checks import Todo as Todo
-from .networks.presets import check_preset, device_and_dtype
+from .networks import check_preset, device_and_dtype
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 """Seven colours that colour-blind readers tell apart (Okabe and Ito 2008), in the order in which lines take them."""

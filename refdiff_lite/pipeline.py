@@ -15,14 +15,13 @@ from PIL import Image
 from . import fusion, ranking
 from . import proposals as generators
 from .attention import AttentionMaps, Kind, propagate, resize, word_map
-from .config import PROPOSALS, VARIANTS, ProposalKind, RefDiffConfig, Variant
+from .config import PROPOSALS, VARIANTS, ProposalKind, RefDiffConfig, Variant, default_config
 from .expression import Expression, parse, pieces, token_positions
 from .images import load_image, pad_to_square, square_corner
 from .inversion import guided, invert
 from .latents import add_noise, ddim_timesteps, encode
 from .masks import as_masks, cached, keep, resize_nearest
-from .networks import Networks, clip, default_config, hub, load
-from .networks.presets import check_networks
+from .networks import Networks, check_networks, clip, hub, load
 from .proposals import Proposals
 from .result import Result
 from .unet_pass import unet_pass
@@ -215,6 +214,11 @@ class Scene:
         shrink = self.size[0] * self.size[1] / (self.full_size[0] * self.full_size[1])
         return Proposals(kind, keep(checked, self.config.keep_largest, self.config.min_area * shrink), self.image)
 
+    def _own(self, proposals: Proposals) -> Proposals:
+        if proposals.image is not self.image:
+            raise ValueError("these proposals belong to another image: take them from scene.proposals of this one")
+        return proposals
+
     def _generate(self, kind: str) -> Any:
         if kind == "felzenszwalb":
             return generators.felzenszwalb(self.image)
@@ -258,9 +262,7 @@ class Scene:
         Raises:
             ValueError: the proposals belong to another image.
         """
-        if proposals.image is not self.image:
-            raise ValueError("these proposals belong to another image: take them from scene.proposals of this one")
-        if not len(proposals):
+        if not len(self._own(proposals)):
             return torch.zeros(0)
         text, config = self.text_features(expression), self.config
         crop, masked = (
@@ -289,10 +291,13 @@ class Scene:
         """
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
-        chosen = proposals or ("weak" if variant == "g" else "felzenszwalb" if self._oracle is None else "oracle")
+        default: ProposalKind = "weak" if variant == "g" else "felzenszwalb" if self._oracle is None else "oracle"
+        chosen = default if proposals is None else proposals
         if variant == "g" and chosen != "weak":
             raise ValueError('variant "g" has no proposal network: its proposals are "weak"; "gs" takes others')
         parsed, config = parse(expression, head), self.config
+        if isinstance(chosen, Proposals):
+            self._own(chosen)
         c = self.word_map(parsed)
         candidates = chosen if isinstance(chosen, Proposals) else self.proposals(chosen, c)
         masks = candidates.masks

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .config import RefDiffConfig, Variant
 from .expression import Expression
+from .files import write_whole
 from .masks import to_rle
 from .networks.compat import versions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(eq=False)
@@ -56,11 +61,41 @@ class Result:
 
     __hash__ = None  # type: ignore[assignment]  # equal results need not be the same object, and arrays have no hash
 
-    def plot(self, path: str | Path | None = None) -> Any:
-        """The whole story in one figure: image, tokens, word map, best proposals with scores, mask."""
-        from .viz import panel
+    def plot(self, path: str | Path | None = None, best: int = 5) -> Figure:
+        """The whole story in one figure: image, tokens, word map, mask, the best proposals with S_G, S_D and S.
 
-        return panel(self, path)
+        Args:
+            path: where to write it as a picture, too. best: how many proposals.
+        """
+        from matplotlib.figure import Figure
+
+        from . import viz
+
+        image, scores, expression = self.image, self.scores, self.expression
+        figure = Figure(figsize=(12, 6.4), dpi=100, layout="constrained")
+        grid = figure.add_gridspec(3, best * 3, height_ratios=[0.5, 3, 2.2])
+        note = f"head word: {expression.head}   direction cues: {', '.join(expression.cues) or 'none'}"
+        viz.show_tokens(self.pieces, self.tokens[-1], note, figure.add_subplot(grid[0, :]))
+        thirds = [figure.add_subplot(grid[1, i * best : (i + 1) * best]) for i in range(3)]
+        chosen = np.zeros(image.shape[:2], bool) if self.best is None else self.proposals[self.best]
+        viz.show_image(image, thirds[0], "image")
+        viz.show_map(self.word_map, image, thirds[1], f'word map c of "{expression.head}"')
+        viz.show_mask(chosen, image, thirds[2], f"mask ({self.variant}, {self.generator})")
+        for place, i in enumerate(scores["S"].argsort(descending=True).tolist()[:best]):
+            ax = figure.add_subplot(grid[2, place * 3 : place * 3 + 3])
+            numbers = f"S {float(scores['S'][i]):+.3f}\nS_G {float(scores['S_G'][i]):+.3f}"
+            if scores["S_D"].any():
+                numbers += f"   S_D {float(scores['S_D'][i]):+.3f}"
+            viz.show_mask(self.proposals[i], image, ax, numbers)
+            if place == 0:
+                ax.set_title(ax.get_title(), fontsize=9, color=viz.CHOSEN, fontweight="bold")
+        if not len(self.proposals):
+            figure.add_subplot(grid[2, :]).set_axis_off()
+            figure.text(0.5, 0.2, "no proposal was found", ha="center", color="#444444")
+        figure.suptitle(f'"{textwrap.shorten(expression.text, 60)}"', fontsize=13, parse_math=False)
+        if path is not None:
+            write_whole(Path(path), figure.savefig)
+        return figure
 
     def to_dict(self) -> dict[str, Any]:
         """All but the pictures, ready for JSON; the mask as COCO RLE."""

@@ -68,7 +68,7 @@ def test_odd_expressions_work(tmp_path, expression):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, arguments, said):
-    monkeypatch.setattr("refdiff_lite.networks.presets.load", lambda name: pytest.fail("slow work before the check"))
+    monkeypatch.setattr("refdiff_lite.pipeline.load", lambda *_, **__: pytest.fail("slow work before the check"))
     out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
     found = run.invoke(app, ["segment", *arguments, *out])
     assert found.exit_code == 2
@@ -147,7 +147,7 @@ def test_evaluate_refcoco_from_its_files(tmp_path):
     ],
 )
 def test_evaluate_refuses_what_it_does_not_know(tmp_path, monkeypatch, arguments, said):
-    monkeypatch.setattr("refdiff_lite.networks.presets.load", lambda name: pytest.fail("slow work before the check"))
+    monkeypatch.setattr("refdiff_lite.pipeline.load", lambda *_, **__: pytest.fail("slow work before the check"))
     found = run.invoke(app, ["evaluate", *arguments, "--out", str(tmp_path)])
     assert found.exit_code == 2
     assert said in found.output
@@ -218,7 +218,7 @@ def looping_images(root):
     ],
 )
 def test_hostile_data_are_refused_in_one_line_and_nothing_else_happens(tmp_path, monkeypatch, spoil, said):
-    monkeypatch.setattr("refdiff_lite.networks.presets.load", lambda name: pytest.fail("slow work before the check"))
+    monkeypatch.setattr("refdiff_lite.pipeline.load", lambda *_, **__: pytest.fail("slow work before the check"))
     data = tmp_path / "data"
     as_pickle(data)
     write_images(data / "train2014")

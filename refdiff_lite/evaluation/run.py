@@ -23,8 +23,8 @@ from ..expression import parse
 from ..files import check_folder, write_text
 from ..fusion import choose, fuse
 from ..masks import to_rle
+from ..networks import device_and_dtype
 from ..networks.compat import versions
-from ..networks.presets import device_and_dtype
 from ..pipeline import RefDiff, Scene
 from .baselines import baseline
 from .journal import Journal, at_work, errors, weights_digest

@@ -13,7 +13,8 @@ from huggingface_hub import constants
 from ..files import data_dir
 from .compat import PACKAGES, versions
 from .hub import WEIGHTS, free_bytes
-from .presets import PRESETS, device_and_dtype
+from .loading import device_and_dtype
+from .presets import PRESETS
 
 ROOMY = 8.0
 """GiB of GPU memory that hold all networks of sd15 at once (benchmarks/README.md); with less, low-memory mode."""

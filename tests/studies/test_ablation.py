@@ -10,8 +10,8 @@ import pytest
 from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.evaluation.run import evaluate_scene
+from refdiff_lite.networks import load
 from refdiff_lite.networks.compat import cross_attention_modules
-from refdiff_lite.networks.presets import load
 from refdiff_lite.unet_pass import unet_pass
 from studies import ablation
 

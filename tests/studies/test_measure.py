@@ -74,7 +74,7 @@ def test_crop_hits_gives_the_tint_and_asks_for_the_kind(clip, monkeypatch):
         assert all(image.shape == (3, SIDE, SIDE) for image in images)
         return features(shift)
 
-    monkeypatch.setattr("refdiff_lite.clip.encode_images", encode_images)
+    monkeypatch.setattr("refdiff_lite.toy.train_clip.encode_images", encode_images)
     monkeypatch.setattr(clip, "encode_text", encode_text)
     shift = 0
     assert crop_hits(clip, tokenize, [scene]) == [(0, True)] * len(scene.things)

@@ -10,7 +10,7 @@ from refdiff_lite.evaluation.summary import gains, summarise
 from refdiff_lite.files import data_dir
 from studies.results import BEGIN, END, RUNS, condense, insert, main, tables
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def summary(name, done=2):

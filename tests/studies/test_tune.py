@@ -9,7 +9,7 @@ from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.evaluation.run import evaluate_scene
 from refdiff_lite.files import data_dir
-from refdiff_lite.networks.presets import load
+from refdiff_lite.networks import load
 from studies import tune
 
 

@@ -178,7 +178,7 @@ def test_from_scene_records_what_the_method_reads(scene):
     with pytest.raises(ValueError, match="at least one"):
         AttentionExplorer.from_scene(scene, "the red car", steps=[99])
     # Recording beside the running network gives what the pipeline's own stage reads.
-    maps = scene.attend("the red car").maps
+    maps = scene.unet_pass(["the red car"])[0]["cross"].maps
     name = next(iter(maps))
     own = AttentionExplorer.from_scene(scene, "the red car", steps=scene.config.denoise_steps)
     assert own.attention.reads == tuple(maps)

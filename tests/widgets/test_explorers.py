@@ -12,6 +12,7 @@ from refdiff_lite.config import VARIANTS
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.evaluation.run import evaluate
 from refdiff_lite.expression import parse
+from refdiff_lite.masks import to_rle
 from refdiff_lite.widgets import Gallery, InversionExplorer, SegmentationPlayground
 from refdiff_lite.widgets import gallery as gallery_module
 from refdiff_lite.widgets import inversion as inversion_module
@@ -89,8 +90,7 @@ def test_a_threshold_names_its_weak_proposal(playground):
 
 def test_only_a_new_sentence_calls_the_networks(scene, playground, monkeypatch):
     text = playground.answers[0].expression.text
-    monkeypatch.setattr(scene, "attend", lambda *_: pytest.fail("the UNet ran"))
-    monkeypatch.setattr(scene, "visual", lambda *_: pytest.fail("CLIP ran"))
+    monkeypatch.setattr(scene.model.networks, "use", lambda part: pytest.fail(f"the {part} ran"))
     for choices in (
         {"alpha": 0.9},
         {"variant": "ds"},
@@ -268,7 +268,7 @@ def test_gallery_of_a_long_run_shows_the_worst(run):
 def test_a_sentence_that_failed_is_an_error_with_an_empty_mask(run, sample, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     row = json.loads((copy / "results.jsonl").read_text().split("\n")[0])
-    rle = gallery_module.coco_mask.encode(np.zeros(sample.size, np.uint8, order="F"))["counts"].decode()
+    rle = to_rle(np.zeros(sample.size, bool))["counts"]
     failed = row | {"error": "OSError: \u2028 gone", "rle": rle, "iou": 0.0, "head": ""}
     (copy / "results.jsonl").write_text(json.dumps(failed, ensure_ascii=False) + "\n", encoding="utf-8")
     (item,) = Gallery.from_run(copy, [replace(sample, path=tmp_path / "gone.jpg")]).items
