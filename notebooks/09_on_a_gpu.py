@@ -526,6 +526,10 @@ lesson.show(
 )
 
 # %% [markdown]
+# More memory, more sentences in a pass, and the steps are wider at 1024 pixels. At one place the staircase of 512 pixels steps *down*: all weights have just
+# become able to stay, and leave room for fewer sentences than low-memory mode did. Is our rule a good one there?
+
+# %% [markdown]
 # ## 4 · Low-memory mode
 #
 # One network is on the GPU, the others wait in the computer's memory. The price: weights travel. Which, and when? Let us

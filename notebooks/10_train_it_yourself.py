@@ -205,10 +205,10 @@ assert abs(my_average(raw[0], raw[1:], 0.8) - averaged) < 1e-5
 figure, ax = plt.subplots(figsize=(5, 2.3))
 ax.plot(raw, label="weight")
 ax.plot([my_average(raw[0], raw[1 : n + 1], 0.8) for n in range(len(raw))], "--", label="your average, 0.8")
-ax.plot([my_average(raw[0], raw[1 : n + 1], 0.999) for n in range(len(raw))], ":", label="your average, 0.999")
+ax.plot([my_average(raw[0], raw[1 : n + 1], 0.3) for n in range(len(raw))], ":", label="your average, 0.3")
 ax.set(xlabel="step", ylabel="value")
 ax.legend()
-lesson.show("A weight that rises over 20 steps, and its averages, which follow below it.")
+lesson.show("A weight that rises over 20 steps, and two averages that follow below it, that with 0.3 more closely.")
 
 # %% [markdown]
 # Third, the loop can be **stopped and resumed**. Each step draws its batch from a generator seeded by the number of the step,
