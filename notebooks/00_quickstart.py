@@ -29,12 +29,13 @@ from refdiff_lite.files import data_dir
 from refdiff_lite.viz import show_image, show_map, show_mask
 
 # %% [markdown]
-# Stable Diffusion was trained to paint what a caption says. Nobody ever showed it which pixels a word means. Yet to put
-# a cat where the cat belongs, it must connect the word "cat" to those pixels somehow. **Ref-Diff** (Ni et al. 2023) reads
-# this connection out and uses it to find the thing that a sentence names, in a picture that already exists.
+# Stable Diffusion was trained to paint what a caption says. Nobody ever showed it which pixels a word means. Yet to
+# put a cat where the cat belongs, it must connect the word "cat" to those pixels somehow. **Ref-Diff** (Ni et al.
+# 2023) reads this connection out and uses it to find the thing that a sentence names, in a picture that already
+# exists.
 #
-# The task is called *referring image segmentation*: image and sentence in, mask out. *Zero-shot* means that no network
-# here was trained on sentences paired with masks.
+# The task is called *referring image segmentation*: image and sentence in, mask out. *Zero-shot* means that no
+# network here was trained on sentences paired with masks.
 
 # %% [markdown]
 # ## Five lines
@@ -54,8 +55,8 @@ show_mask(result.mask, scene.image, right, "out: the house that is\nleft of the 
 lesson.show("Left: a cup, a penguin, a gift, a blue house and a chair on green. Right: all is grey but the house.")
 
 # %% [markdown]
-# `set_image` does the work that depends on the picture alone. After that you can ask as many sentences as you like. The
-# mask is an array of booleans, as large as the picture.
+# `set_image` does the work that depends on the picture alone. After that you can ask as many sentences as you like.
+# The mask is an array of booleans, as large as the picture.
 
 # %%
 print(result.mask.shape, result.mask.dtype)
@@ -64,8 +65,8 @@ truth = sample.masks[sample.categories.index("house")]
 lesson.claim("the mask is the house: IoU above 0.8", iou(result.mask, truth) > 0.8)
 
 # %% [markdown]
-# **Try it.** Change the sentences in the next cell and run it again. ToyRef knows 45 kinds of things, seven tints, sizes
-# and places. What happens if you ask for a thing that is not there?
+# **Try it.** Change the sentences in the next cell and run it again. ToyRef knows 45 kinds of things, seven tints,
+# sizes and places. What happens if you ask for a thing that is not there?
 
 # %%
 sentences = ["the green chair", "gift", "rightmost penguin", "the cat"]
@@ -81,8 +82,8 @@ lesson.claim("the first three are found", all(iou(f.mask, t) > 0.5 for f, t in z
 lesson.claim("there is no cat, and still there is a mask", "cat" not in sample.categories and found[3].mask.any())
 
 # %% [markdown]
-# There is no cat in this picture, and you get a mask all the same. Ref-Diff takes the **best** of what was proposed, however
-# bad that is. It never says "no". Remember that when you use it.
+# There is no cat in this picture, and you get a mask all the same. Ref-Diff takes the **best** of what was proposed,
+# however bad that is. It never says "no". Remember that when you use it.
 
 # %% [markdown]
 # ## Why this mask? The whole story in one figure
@@ -100,13 +101,13 @@ lesson.show(
 # 1. **Tokens.** The sentence as the text encoder reads it. The *head word*, marked, names the thing.
 # 2. **Word map** $c$. Where does the UNet look for this word while it denoises the picture? (Lesson 1 to lesson 4.)
 # 3. **Proposals.** Masks that might be the answer. Whoever made them has not read the sentence (lesson 5).
-# 4. **Scores.** $S_G$ asks diffusion: how much brighter is the word map inside the mask than outside? $S_D$ asks CLIP: how
-#    well does this part of the picture fit the sentence (lesson 6)? $S$ mixes the two (lesson 7).
+# 4. **Scores.** $S_G$ asks diffusion: how much brighter is the word map inside the mask than outside? $S_D$ asks
+#    CLIP: how well does this part of the picture fit the sentence (lesson 6)? $S$ mixes the two (lesson 7).
 # 5. **Mask.** The proposal with the highest $S$.
 
 # %% [markdown]
-# Here are the same scores as numbers, best proposal first. Read the columns for $S_G$ and $S_D$ separately. Which proposal would each
-# of them have chosen?
+# Here are the same scores as numbers, best proposal first. Read the columns for $S_G$ and $S_D$ separately. Which
+# proposal would each of them have chosen?
 
 # %%
 overlaps = [[iou(mask, truth) for truth in sample.masks] for mask in result.proposals]
@@ -121,15 +122,16 @@ lesson.claim("both have the house in second place", set(second.values()) == {"ho
 lesson.claim("each score alone is wrong, their mix is right", best["S"] == "house" not in (best["S_G"], best["S_D"]))
 
 # %% [markdown]
-# This is what fusion is for. The sentence names two things, and CLIP falls for the penguin, which is in it as well. Diffusion looks for
-# "house" only, but its map spills over onto a neighbour. Each has the house in second place, and that is enough for the sum.
+# This is what fusion is for. The sentence names two things, and CLIP falls for the penguin, which is in it as well.
+# Diffusion looks for "house" only, but its map spills over onto a neighbour. Each has the house in second place, and
+# that is enough for the sum.
 
 # %% [markdown]
 # ### Exercise 0.1 · Predict: who wins at which weight?
 # **Difficulty** ●○○○○ · **Time** 3 minutes
 #
-# The weight of $S_G$ is called $\alpha$: $S = \alpha\, S_G + (1 - \alpha)\, S_D$. Turn it from 0, CLIP alone, to 1, diffusion
-# alone. How often does the winner change on the way? Commit to a number before you run on.
+# The weight of $S_G$ is called $\alpha$: $S = \alpha\, S_G + (1 - \alpha)\, S_D$. Turn it from 0, CLIP alone, to 1,
+# diffusion alone. How often does the winner change on the way? Commit to a number before you run on.
 #
 # <details><summary>Hint</summary>
 #
@@ -165,9 +167,10 @@ print("winners from alpha = 0 to alpha = 1:", ", ".join(order))
 lesson.claim("the house wins in the middle and at neither end", "house" in order[1:-1])
 
 # %% [markdown]
-# Every proposal is a straight line, from its $S_D$ on the left to its $S_G$ on the right. The winner is whoever is on top. The paper
-# takes $\alpha = 0.1$; for our toy networks 0.2 was chosen on the val split. Does so small an $\alpha$ mean that $S_G$ hardly counts? No:
-# a score that varies a lot from proposal to proposal decides even with a small weight. Lesson 7 measures this.
+# Every proposal is a straight line, from its $S_D$ on the left to its $S_G$ on the right. The winner is whoever is on
+# top. The paper takes $\alpha = 0.1$; for our toy networks 0.2 was chosen on the val split. Does so small an $\alpha$
+# mean that $S_G$ hardly counts? No: a score that varies a lot from proposal to proposal decides even with a small
+# weight. Lesson 7 measures this.
 
 # %%
 print("paper:", RefDiffConfig.paper().weight_g, " toy:", RefDiffConfig.toy().weight_g)
@@ -210,12 +213,14 @@ lesson.show("The masks that your rule chooses at alpha 0, 0.2 and 1.")
 # ### Exercise 0.3 · Where the winner changes
 # **Difficulty** ●●●●○ · **Time** 25 minutes
 #
-# Compute the values of $\alpha$ at which the winner changes, exactly, without trying two hundred of them. Return them in order.
+# Compute the values of $\alpha$ at which the winner changes, exactly, without trying two hundred of them. Return them
+# in order.
 #
 # <details><summary>Hint</summary>
 #
-# Stand at some $\alpha$ with the present winner's line. Every line that rises faster overtakes it somewhere to the right. The
-# first to do so is the next winner. And at $\alpha = 0$, if two lines start level, which one wins a moment later?
+# Stand at some $\alpha$ with the present winner's line. Every line that rises faster overtakes it somewhere to the
+# right. The first to do so is the next winner. And at $\alpha = 0$, if two lines start level, which one wins a moment
+# later?
 # </details>
 
 
@@ -252,9 +257,10 @@ lesson.show("S of the winner against alpha, with a dashed line at each turning p
 # %% [markdown]
 # ## From a sentence to its parts
 #
-# Ref-Diff needs two things from a sentence: the **head word**, whose attention is read, and **cues**, words that say where in
-# the picture to look. "Left of the penguin" is no cue. It relates two things, and a house left of the penguin may well stand in the right half of the
-# picture. The official code takes it for one ([fault 5](../docs/faults.md#fault-5)).
+# Ref-Diff needs two things from a sentence: the **head word**, whose attention is read, and **cues**, words that say
+# where in the picture to look. "Left of the penguin" is no cue. It relates two things, and a house left of the
+# penguin may well stand in the right half of the picture. The official code takes it for one ([fault
+# 5](../docs/faults.md#fault-5)).
 
 # %% tags=["nbval-check-output"]
 for sentence in ("the small cat on the left", "left of the dog", "the cat left of the dog", "woman in red"):
@@ -308,9 +314,9 @@ lesson.claim("only the full method finds the house", [v for v, fit in fits.items
 lesson.claim("g overlaps with the house, gs and ds miss it", fits["g"] > 0.1 > max(fits["gs"], fits["ds"]))
 
 # %% [markdown]
-# `g` cuts the word map at a height. It has no clean outline to offer, and takes whatever else glows. `gs` picks a clean mask by the
-# same map, and here it is the wrong one. We chose this sentence because the variants differ on it, so it says nothing about how often they do.
-# For that, all of ToyRef test has been run:
+# `g` cuts the word map at a height. It has no clean outline to offer, and takes whatever else glows. `gs` picks a
+# clean mask by the same map, and here it is the wrong one. We chose this sentence because the variants differ on it,
+# so it says nothing about how often they do. For that, all of ToyRef test has been run:
 
 # %%
 ablation = json.loads((data_dir() / "models" / "toy" / "ablation.json").read_text())
@@ -332,9 +338,10 @@ lesson.claim(
 )
 
 # %% [markdown]
-# These numbers are about ranking: the true masks were offered as proposals (only `g` makes its own). The bars are
-# [95 % intervals](../docs/intervals.md). The printed changes compare sentence by sentence, and none of their intervals contains 0. The order is
-# the paper's. But CLIP does better with constants of its own, and then fusion's lead shrinks to what these data cannot tell from nothing:
+# These numbers are about ranking: the true masks were offered as proposals (only `g` makes its own). The bars are [95
+# % intervals](../docs/intervals.md). The printed changes compare sentence by sentence, and none of their intervals
+# contains 0. The order is the paper's. But CLIP does better with constants of its own, and then fusion's lead shrinks
+# to what these data cannot tell from nothing:
 
 # %%
 own = rows["ds, constants of its own"]
@@ -346,14 +353,16 @@ lesson.claim("this interval contains 0", own["change_interval"][0] < 0 < own["ch
 # ### Exercise 0.5 · Repair: a mask in numbers
 # **Difficulty** ●●○○○ · **Time** 8 minutes
 #
-# The numbers above the pictures are the *intersection over union* (IoU) of a mask with the true one. This version is right for our masks:
+# The numbers above the pictures are the *intersection over union* (IoU) of a mask with the true one. This version is
+# right for our masks:
 #
 # ```python
 # def my_iou(mask, truth):
 #     return (mask * truth).sum() / (mask + truth).sum()
 # ```
 #
-# A colleague's masks are `uint8` arrays of 0 and 1. Now even a perfect mask gets 0.5. Find out why, and repair it for both kinds.
+# A colleague's masks are `uint8` arrays of 0 and 1. Now even a perfect mask gets 0.5. Find out why, and repair it for
+# both kinds.
 #
 # <details><summary>Hint</summary>
 #
@@ -380,13 +389,13 @@ for variant, found in results.items():
 # <details><summary><b>What can go wrong</b></summary>
 #
 # - The thing is not there: you get a mask all the same.
-# - The head word is found by a short rule. If it errs, say it yourself: `scene.segment("the dog that barks",
-#   head="dog")`.
+# - The head word is found by a short rule. If it errs, say it yourself:
+#   `scene.segment("the dog that barks", head="dog")`.
 # - No proposal covers the thing: then nothing that follows can repair it (lesson 5).
 # - The toy networks know ToyRef and nothing else. On a photograph the code runs, but the masks mean little: there you
 #   need `PRESET = "sd15"`, a GPU, and lesson 9.
-# - Names. The README of the official code now calls the fused method *Ref-Diff+*, and "Ref-Diff" the generative part alone. Here
-#   "Ref-Diff" is the whole, as in the paper, and the parts are `g`, `gs`, `ds`, `full`.
+# - Names. The README of the official code now calls the fused method *Ref-Diff+*, and "Ref-Diff" the generative part
+#   alone. Here "Ref-Diff" is the whole, as in the paper, and the parts are `g`, `gs`, `ds`, `full`.
 # </details>
 
 # %% [markdown]
@@ -400,19 +409,20 @@ for variant, found in results.items():
 # </details>
 # <details><summary>What does diffusion read from the sentence, and what does CLIP read?</summary>
 #
-# Diffusion: the attention to one word, the head word. CLIP: the whole sentence (and the head word), against the part of the picture.
+# Diffusion: the attention to one word, the head word. CLIP: the whole sentence (and the head word), against the part
+# of the picture.
 # </details>
 # <details><summary>Why does a weight of 0.1 not mean "hardly counts"?</summary>
 #
 # What counts is the weight times how much the score varies from one proposal to the next.
 # </details>
 #
-# **Open question.** Ref-Diff never says "no". Which number would you threshold to let it, and on which data would you choose the threshold? What
-# would you lose?
+# **Open question.** Ref-Diff never says "no". Which number would you threshold to let it, and on which data would you
+# choose the threshold? What would you lose?
 #
-# **Where next.** Lesson 1 opens the diffusion model: what is a latent, and why is noise added before attention is read? In a
-# hurry, go on with lesson 3, where a word becomes a map.
+# **Where next.** Lesson 1 opens the diffusion model: what is a latent, and why is noise added before attention is
+# read? In a hurry, go on with lesson 3, where a word becomes a map.
 #
 # **References.** Ni et al., *Ref-Diff: Zero-shot Referring Image Segmentation with Generative Models*, [arXiv
-# 2308.16777](https://arxiv.org/abs/2308.16777). Kazemzadeh et al., *ReferItGame* (2014), the origin of the task's data sets. In the code:
-# [`pipeline.py`](../refdiff_lite/pipeline.py).
+# 2308.16777](https://arxiv.org/abs/2308.16777). Kazemzadeh et al., *ReferItGame* (2014), the origin of the task's
+# data sets. In the code: [`pipeline.py`](../refdiff_lite/pipeline.py).

@@ -34,9 +34,9 @@ from refdiff_lite.latents import add_noise, alpha_bar, ddim_step, ddim_timesteps
 from refdiff_lite.viz import show_image
 
 # %% [markdown]
-# Ref-Diff asks a diffusion model about a picture that already exists. To ask, it must put the picture into the form that the
-# model was trained on: a small array with noise added. In this lesson you make that array, add the noise, and take it
-# away again.
+# Ref-Diff asks a diffusion model about a picture that already exists. To ask, it must put the picture into the form
+# that the model was trained on: a small array with noise added. In this lesson you make that array, add the noise,
+# and take it away again.
 
 # %%
 model = RefDiff.from_preset(PRESET)
@@ -48,8 +48,8 @@ x0 = scene.latents
 # %% [markdown]
 # ## 1 · The latents: a picture made small
 #
-# Stable Diffusion does not work on pixels. A **variational autoencoder** (VAE) first squeezes each block of 8 × 8 pixels into
-# four numbers. These numbers, the *latents* $x_0$, are all that the rest of the model ever sees.
+# Stable Diffusion does not work on pixels. A **variational autoencoder** (VAE) first squeezes each block of 8 × 8
+# pixels into four numbers. These numbers, the *latents* $x_0$, are all that the rest of the model ever sees.
 
 # %%
 pixels, numbers = 3 * (8 * x0.shape[2]) * (8 * x0.shape[3]), x0.numel()
@@ -67,9 +67,9 @@ show_image(back, axes[5], "decoded")
 lesson.show("A picture of two dogs, a penguin and an apple; its four latent channels, coarse; and the decoded picture.")
 
 # %% [markdown]
-# Red is positive, blue negative, white zero; full colour means 3 or more. The latents are still a kind of picture. Every thing stands
-# out where it stood before, but the grid is eight times coarser, and so attention maps will be coarse too. The decoded picture is
-# softer than the original: the dogs have lost their eyes.
+# Red is positive, blue negative, white zero; full colour means 3 or more. The latents are still a kind of picture.
+# Every thing stands out where it stood before, but the grid is eight times coarser, and so attention maps will be
+# coarse too. The decoded picture is softer than the original: the dogs have lost their eyes.
 
 # %%
 cells = resize(torch.from_numpy(sample.masks).float(), x0.shape[2:])
@@ -83,7 +83,8 @@ lesson.claim(
 )
 
 # %% [markdown]
-# How much softer is the decoded picture? **PSNR** puts a number on it: the squared peak value over the mean squared error, in decibels.
+# How much softer is the decoded picture? **PSNR** puts a number on it: the squared peak value over the mean squared
+# error, in decibels.
 #
 # $$\mathrm{PSNR} = 10 \log_{10} \frac{255^2}{\mathrm{mean}\,(a - b)^2}$$
 #
@@ -98,7 +99,8 @@ for error in (1, 10, 100):
 # ### Exercise 1.1 · Repair: a PSNR that flatters
 # **Difficulty** ●●○○○ · **Time** 8 minutes
 #
-# This version follows the formula, yet it gives two pictures of pure noise 28 dB, which would be good. Find the fault and repair it.
+# This version follows the formula, yet it gives two pictures of pure noise 28 dB, which would be good. Find the fault
+# and repair it.
 #
 # ```python
 # def my_psnr(a, b):
@@ -139,9 +141,10 @@ lesson.claim("the decoded picture is between poor and excellent: 20 to 40 dB", 2
 lesson.claim("the latents' standard deviation is near 1", 0.7 < x0.float().std() < 1.4)
 
 # %% [markdown]
-# As a rule of thumb, 20 dB is poor, 30 is good, and at 40 you hardly see a difference. The last line is about **scaling**. The VAE's raw numbers are
-# multiplied by `vae.config.scaling_factor`, chosen so that the latents of many pictures have a standard deviation near 1. The
-# noise that comes next has exactly 1, so the two can be weighed against each other.
+# As a rule of thumb, 20 dB is poor, 30 is good, and at 40 you hardly see a difference. The last line is about
+# **scaling**. The VAE's raw numbers are multiplied by `vae.config.scaling_factor`, chosen so that the latents of many
+# pictures have a standard deviation near 1. The noise that comes next has exactly 1, so the two can be weighed
+# against each other.
 
 # %% [markdown]
 # ## 2 · Forward noise
@@ -178,9 +181,10 @@ lesson.show(
 )
 
 # %% [markdown]
-# The same noise each time, stronger and stronger. One jump leads to any $t$; no loop is needed. Note how long you can still
-# make out the objects. At $t = 101$, where the paper reads attention, the picture is all there, and so it is at $t = 51$, which
-# was chosen for the toy networks. At 301 the colours still give all four away; at 601 you have to guess.
+# The same noise each time, stronger and stronger. One jump leads to any $t$; no loop is needed. Note how long you can
+# still make out the objects. At $t = 101$, where the paper reads attention, the picture is all there, and so it is at
+# $t = 51$, which was chosen for the toy networks. At 301 the colours still give all four away; at 601 you have to
+# guess.
 
 # %%
 paper_t = ddim_timesteps(scheduler, RefDiffConfig.paper().num_steps)[RefDiffConfig.paper().noise_step]
@@ -196,8 +200,8 @@ lesson.claim("at 301 the picture outweighs the noise, at 601 the noise the pictu
 # ### The schedule
 #
 # Who sets $\bar\alpha_t$? In training, noise is thought of as added in 1000 small steps. Step $t$ takes away a share
-# $\beta_t$ of the variance, so $\bar\alpha_t = \prod_{s \le t} (1 - \beta_s)$. Stable Diffusion starts at $\beta =
-# 0.00085$, ends at $0.012$, and spaces the **square roots** of the betas evenly.
+# $\beta_t$ of the variance, so $\bar\alpha_t = \prod_{s \le t} (1 - \beta_s)$. Stable Diffusion starts at
+# $\beta = 0.00085$, ends at $0.012$, and spaces the **square roots** of the betas evenly.
 
 # %% [markdown]
 # ### Exercise 1.2 · The schedule
@@ -252,9 +256,9 @@ lesson.claim("the weights cross about a third of the way", 300 < crossing < 400)
 lesson.claim("at the end half a percent of the variance is picture, not nothing", 0.003 < a[999] < 0.007)
 
 # %% [markdown]
-# The two weights cross about a third of the way along; beyond that, noise has the upper hand. Even at the end about half a percent of the
-# variance is picture. The dotted lines are where Ref-Diff asks its question: a little noise, so that the UNet has
-# something to do, and mostly picture, so that its answer is about *this* picture.
+# The two weights cross about a third of the way along; beyond that, noise has the upper hand. Even at the end about
+# half a percent of the variance is picture. The dotted lines are where Ref-Diff asks its question: a little noise, so
+# that the UNet has something to do, and mostly picture, so that its answer is about *this* picture.
 
 # %% [markdown]
 # ## 3 · One denoising step
@@ -285,13 +289,15 @@ values = list(likeness.values())
 lesson.claim("the more noise, the worse the guess", values == sorted(values, reverse=True))
 
 # %% [markdown]
-# The decibels compare $\hat x_0$ with the decoded original. With little noise the guess is nearly the picture. At 601 it still knows how many
-# things there are, where, and in which colours, but not their shapes. With almost only noise left the network cannot know what was there, and
-# answers with something like the mean of all that might have been: fog. One step is not enough.
+# The decibels compare $\hat x_0$ with the decoded original. With little noise the guess is nearly the picture. At 601
+# it still knows how many things there are, where, and in which colours, but not their shapes. With almost only noise
+# left the network cannot know what was there, and answers with something like the mean of all that might have been:
+# fog. One step is not enough.
 
 # %% [markdown]
-# So take the guess, but do not go all the way. Put the *same* predicted noise back on, in the measure that suits a slightly lower
-# level $t'$. You are now on the picture's path, one step closer to it. This is a **DDIM step**. It draws no random numbers.
+# So take the guess, but do not go all the way. Put the *same* predicted noise back on, in the measure that suits a
+# slightly lower level $t'$. You are now on the picture's path, one step closer to it. This is a **DDIM step**. It
+# draws no random numbers.
 
 # %% [markdown]
 # ### Exercise 1.3 · A DDIM step
@@ -317,7 +323,8 @@ def my_step(x, noise, a, to):
 checks.check_step(my_step)
 
 # %% [markdown]
-# The library's `ddim_step` agrees with diffusers' own scheduler. Yours is used in the next cell: many steps, from pure noise to a picture.
+# The library's `ddim_step` agrees with diffusers' own scheduler. Yours is used in the next cell: many steps, from
+# pure noise to a picture.
 
 # %%
 t, to = ddim_timesteps(scheduler, 20)[10], ddim_timesteps(scheduler, 20)[9]
@@ -376,16 +383,17 @@ print(f"half of the coarse error is gone at t = {half[0]}, half of the fine erro
 lesson.claim("coarse things are decided at higher t than fine ones", half[0] > half[1])
 
 # %% [markdown]
-# Read the row from left to right: first place and colour, then the outline, details last. Coarse things are decided at high
-# $t$, fine ones at low $t$. Nobody asked for the second, yellow car. Our prompt says what is in the picture, not what else
-# must be absent, and ToyRef's pictures rarely hold a single thing.
+# Read the row from left to right: first place and colour, then the outline, details last. Coarse things are decided
+# at high $t$, fine ones at low $t$. Nobody asked for the second, yellow car. Our prompt says what is in the picture,
+# not what else must be absent, and ToyRef's pictures rarely hold a single thing.
 
 # %% [markdown]
 # ### Exercise 1.4 · Predict: when do words matter?
 # **Difficulty** ●○○○○ · **Time** 3 minutes
 #
-# The UNet predicts the noise of ToyRef's test scenes twice: once with the right caption, once with another scene's. By how much does the right caption
-# reduce the error? Where is it worth most: (a) at low $t$, where the picture is clear; (b) in the middle; (c) at high $t$, where the picture is gone?
+# The UNet predicts the noise of ToyRef's test scenes twice: once with the right caption, once with another scene's.
+# By how much does the right caption reduce the error? Where is it worth most: (a) at low $t$, where the picture is
+# clear; (b) in the middle; (c) at high $t$, where the picture is gone?
 #
 # <details><summary>Hint</summary>
 #
@@ -417,16 +425,17 @@ lesson.claim(
 lesson.claim("it is worth something everywhere", gain[1].min() > 0)
 
 # %% [markdown]
-# At low $t$ the picture itself says almost everything, and the caption adds little. In the middle it helps most. At the far
-# end even the best guess is poor, whatever the caption. This is a dilemma for Ref-Diff: words matter more where the picture is noisier, but a noisy
-# picture is no longer *the* picture. Lesson 3 measures where attention is best read.
+# At low $t$ the picture itself says almost everything, and the caption adds little. In the middle it helps most. At
+# the far end even the best guess is poor, whatever the caption. This is a dilemma for Ref-Diff: words matter more
+# where the picture is noisier, but a noisy picture is no longer *the* picture. Lesson 3 measures where attention is
+# best read.
 
 # %% [markdown]
 # ## 5 · Guidance
 #
-# "A red car" taken at face value often gives a weak car. **Classifier-free guidance** asks the UNet twice, with the prompt and with an
-# empty one, and goes further in the direction in which the two differ: $w$ times as far as from the empty prompt's prediction to the
-# prompt's own. Here on plain numbers, 0.2 without the prompt and 0.5 with it:
+# "A red car" taken at face value often gives a weak car. **Classifier-free guidance** asks the UNet twice, with the
+# prompt and with an empty one, and goes further in the direction in which the two differ: $w$ times as far as from
+# the empty prompt's prediction to the prompt's own. Here on plain numbers, 0.2 without the prompt and 0.5 with it:
 
 # %% tags=["nbval-check-output"]
 for w, found in ((0, 0.2), (1, 0.5), (3, 1.1), (7.5, 2.45)):
@@ -491,22 +500,26 @@ lesson.claim("more guidance, more green", greens == sorted(greens))
 lesson.claim("the strongest guidance gives the most saturated colours", max(colourful) == colourful[2])
 
 # %% [markdown]
-# Each column starts from the same noise. Without guidance ($w = 1$) the prompt is one wish among many: hardly a frog, and other things turn up. With
-# more, the pictures become greener and more frog-like. At $w = 15$ nearly everything is a frog, in glaring colours. One often reads that such a strong
-# guidance breaks the shapes; here it makes them, because our UNet alone hardly follows the prompt.
+# Each column starts from the same noise. Without guidance ($w = 1$) the prompt is one wish among many: hardly a frog,
+# and other things turn up. With more, the pictures become greener and more frog-like. At $w = 15$ nearly everything
+# is a frog, in glaring colours. One often reads that such a strong guidance breaks the shapes; here it makes them,
+# because our UNet alone hardly follows the prompt.
 #
-# Ref-Diff paints nothing, so the paper needs no guidance. The official code uses $w = 9$ all the same, on the attention maps.
+# Ref-Diff paints nothing, so the paper needs no guidance. The official code uses $w = 9$ all the same, on the
+# attention maps.
 
 # %% [markdown]
 # ### Exercise 1.6 · A step with some fresh noise
 # **Difficulty** ●●●●○ · **Time** 25 minutes
 #
-# A DDIM step puts the old, predicted noise back. One can also replace part of it by fresh noise $z$. Choose how much: $\sigma$ is the standard deviation
-# of the fresh part. Write the step so that the result has exactly the noise level that belongs to `to`, for any $\sigma$ that leaves room.
+# A DDIM step puts the old, predicted noise back. One can also replace part of it by fresh noise $z$. Choose how much:
+# $\sigma$ is the standard deviation of the fresh part. Write the step so that the result has exactly the noise level
+# that belongs to `to`, for any $\sigma$ that leaves room.
 #
 # <details><summary>Hint</summary>
 #
-# The predicted and the fresh noise are independent, each with variance 1. How do the variances of independent things add?
+# The predicted and the fresh noise are independent, each with variance 1. How do the variances of independent things
+# add?
 # </details>
 
 
@@ -522,7 +535,8 @@ def my_noisy_step(x, noise, a, to, sigma, z):
 checks.check_noisy_step(my_noisy_step)
 
 # %% [markdown]
-# With it, the same starting noise becomes a different picture each time. Below, one start, and three different streams of fresh noise.
+# With it, the same starting noise becomes a different picture each time. Below, one start, and three different
+# streams of fresh noise.
 
 # %% tags=["answer"]
 drive = guided(unet, model.encode_prompt(["a red car"]), 5.0, empty)
@@ -567,15 +581,16 @@ print(f"clean end {alpha_bar(scheduler, -1):.4f}, the table's last entry {float(
 # </details>
 # <details><summary>What does a DDIM step do after that guess, and why can it be turned round?</summary>
 #
-# It puts the same predicted noise back, in the measure of another level. Nothing random is in it. Lesson 2 turns it round.
+# It puts the same predicted noise back, in the measure of another level. Nothing random is in it. Lesson 2 turns it
+# round.
 # </details>
 # <details><summary>What does guidance do, in one sentence?</summary>
 #
 # It goes further in the direction in which the prompt changes the prediction.
 # </details>
 #
-# **Open question.** A mask's outline can be no finer than what some stage of the method sees. Is it the VAE's loss or the coarse grid of the
-# latents that limits Ref-Diff? Devise an experiment that tells the two apart.
+# **Open question.** A mask's outline can be no finer than what some stage of the method sees. Is it the VAE's loss or
+# the coarse grid of the latents that limits Ref-Diff? Devise an experiment that tells the two apart.
 #
 # **References.** Ho et al., *Denoising Diffusion Probabilistic Models* ([arXiv
 # 2006.11239](https://arxiv.org/abs/2006.11239)). Song et al., *Denoising Diffusion Implicit Models* ([arXiv

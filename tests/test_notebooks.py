@@ -449,9 +449,9 @@ HALF = """
 import torch
 
 from refdiff_lite import lesson
-from refdiff_lite.networks import presets
+from refdiff_lite.networks import loading
 
-presets.device_and_dtype = lesson.device_and_dtype = lambda: (torch.device("cpu"), torch.float16)
+loading.device_and_dtype = lesson.device_and_dtype = lambda: (torch.device("cpu"), torch.float16)
 """
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from math import isclose
+from math import isclose, isnan
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,8 @@ def _same(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(b, int | float):
         if not isinstance(a, int | float) or (isinstance(a, bool) and not isinstance(b, bool)):
             return False
-        return isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) if isinstance(b, float) else a == b
+        close = isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) or (isnan(a) and isnan(b))
+        return close if isinstance(b, float) else a == b
     return bool(type(a) is type(b) and a == b)
 
 
@@ -129,7 +130,7 @@ class Check:
             got, want = answer, self.right
         else:
             try:
-                got, want = answer(*deepcopy(case)), self.right(*case)
+                got, want = answer(*deepcopy(case)), self.right(*deepcopy(case))
             except NotImplementedError:
                 name = getattr(answer, "__name__", "the function")
                 raise CheckFailed(f"{name} is not filled in yet: replace the line with Todo by your code") from None

@@ -8,10 +8,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import Attention
 from diffusers.utils import logging as diffusers_logging
 from packaging.version import Version
 from transformers.utils import logging as transformers_logging
+
+from .families import attention_modules
 
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy")
 
@@ -95,34 +96,24 @@ def fast_tokenizer(tokenizer: Any) -> Any:
         return CLIPTokenizerFast.from_pretrained(folder)
 
 
+def execution_device(network: torch.nn.Module) -> torch.device | str | int:
+    """Where a network computes: its weights' device, or under CPU offload the one that they are brought to."""
+    hooks = (getattr(m, "_hf_hook", None) for m in network.modules())
+    found = (getattr(hook, "execution_device", None) for hook in hooks)
+    chosen = next((device for device in found if device is not None), None)
+    return next(network.parameters()).device if chosen is None else chosen
+
+
 def compiled(unet: torch.nn.Module) -> bool:
     """Whether torch.compile was applied to the UNet or to a part of it."""
     return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in unet.modules())
 
 
-def cross_attention_modules(unet: torch.nn.Module) -> dict[str, Attention]:
-    """Cross-attention modules (``attn2``) of a UNet by name, ``down_blocks.0.attentions.0`` and so on.
-
-    Raises:
-        RuntimeError: none found, so this version of diffusers names or builds them otherwise.
-    """
-    return _attention(unet, "attn2")
+def cross_attention_modules(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Modules in which pixels look at words, by name; see :func:`families.attention_modules`."""
+    return attention_modules(model, "cross")
 
 
-def self_attention_modules(unet: torch.nn.Module) -> dict[str, Attention]:
-    """Self-attention modules (``attn1``) of a UNet by name; see :func:`cross_attention_modules`."""
-    return _attention(unet, "attn1")
-
-
-def _attention(unet: torch.nn.Module, last: str) -> dict[str, Attention]:
-    found = {
-        name.removeprefix("_orig_mod.").split(".transformer_blocks")[0]: module
-        for name, module in unet.named_modules()
-        if isinstance(module, Attention) and name.endswith(f".{last}")
-    }
-    if not found:
-        raise RuntimeError(
-            f"no {last} attention modules in {type(unet).__name__} under diffusers {version('diffusers')}; "
-            "Ref-Diff needs a UNet2DConditionModel such as Stable Diffusion 1.x or 2.x"
-        )
-    return found
+def self_attention_modules(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Modules in which pixels look at pixels, by name; see :func:`families.attention_modules`."""
+    return attention_modules(model, "self")

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -103,9 +104,9 @@ def test_layers_of_the_preset_are_those_of_sd15():
     preset = loading.PRESETS["sd15"]
     ups = [f"up_blocks.{{}}.attentions.{i}" for i in range(3)]
     downs = [f"down_blocks.{{}}.attentions.{i}" for i in range(2)]
-    found = {n for n in cross if attention.re.search(preset.layers, n)}
+    found = {n for n in cross if re.search(preset.layers, n)}
     assert found == {d.format(2) for d in downs} | {u.format(1) for u in ups}
-    found = {n for n in own if attention.re.search(preset.self_layers, n)}
+    found = {n for n in own if re.search(preset.self_layers, n)}
     assert found == {d.format(1) for d in downs} | {u.format(2) for u in ups}
 
 
