@@ -33,8 +33,8 @@ from refdiff_lite.viz import show_image, show_map, show_mask
 
 # %% [markdown]
 # CLIP has two encoders. One turns an image into a vector, the other a text. They were trained together so that an image
-# and its caption point the same way. Ref-Diff's *discriminative score* needs no more than that: $S_D(i) = v_i \cdot r$, the feature of
-# proposal $i$ times the feature of the text. The craft is in how $v_i$ and $r$ are made.
+# and its caption point the same way. Ref-Diff's *discriminative score* needs no more than that: $S_D(i) = v_i \cdot r$,
+# the feature of proposal $i$ times the feature of the text. The craft is in how $v_i$ and $r$ are made.
 
 # %% [markdown]
 # ## Toy numbers: two proposals, a sentence and a noun
@@ -58,7 +58,8 @@ lesson.claim("the mean still finds the red dog, by a smaller lead", winners[1] =
 
 # %% [markdown]
 # So the noun costs something: it knows nothing of red. Then why mix it in? Real features will show that the noun
-# rescues a kind of sentence that the sentence feature gets wrong more often than not. Here are the proposals that we shall try it on.
+# rescues a kind of sentence that the sentence feature gets wrong more often than not. Here are the proposals that we
+# shall try it on.
 
 # %%
 samples = load_toyref("val")
@@ -77,7 +78,8 @@ for k, ax in enumerate(axes[1:]):
 lesson.show("A scene and its five proposals: an orange cat, a yellow star, a purple car, a red car and a purple dog.")
 
 # %% [markdown]
-# Two of them are cars, a purple one on the right and a red one at the lower left. Watch what each trick does to a pair of one kind.
+# Two of them are cars, a purple one on the right and a red one at the lower left. Watch what each trick does to a pair
+# of one kind.
 
 # %% [markdown]
 # ## 1 · The crop: black outside, cut out tightly
@@ -95,8 +97,8 @@ print("rows that hold a pixel:", mask.any(1).tolist())
 # ### Exercise 6.1 · The tight box
 # **Difficulty** ●○○○○ · **Time** 5 minutes
 #
-# Write the box as Python's slices need it: the first row and column *inside*, and the first row and column *behind*. For the mask above
-# that is (1, 3, 2, 5).
+# Write the box as Python's slices need it: the first row and column *inside*, and the first row and column *behind*.
+# For the mask above that is (1, 3, 2, 5).
 #
 # <details><summary>Hint</summary>
 #
@@ -155,7 +157,8 @@ lesson.claim("for every thing of this scene the two crops have similar features"
 
 # %% [markdown]
 # How do the crops rank? Below are the cosines of each crop with a sentence and with its noun. The library takes CLIP's
-# encoder apart because section 2 needs the pieces, so we first check that the pieces, put together again, are still CLIP.
+# encoder apart because section 2 needs the pieces, so we first check that the pieces, put together again, are still
+# CLIP.
 
 # %%
 crops = ranking.crops(pixels, masks, side, "square")
@@ -185,15 +188,16 @@ lesson.claim(
 )
 
 # %% [markdown]
-# The noun is not neutral. "Car" leans towards the red one, because red is the colour of an ordinary car in this world. The
-# sentence overrides that. Only the differences between bars count: a real CLIP gives almost every pair 0.2 to 0.3, and ranks well all the same.
+# The noun is not neutral. "Car" leans towards the red one, because red is the colour of an ordinary car in this world.
+# The sentence overrides that. Only the differences between bars count: a real CLIP gives almost every pair 0.2 to 0.3,
+# and ranks well all the same.
 
 # %% [markdown]
 # ## 2 · A class token that sees one mask
 #
 # The crop has lost its surroundings. The second branch keeps the image whole and restricts *attention* instead. CLIP's
-# class token gathers the image by attending to all patches; let it attend only to those inside $M_i$. In toy numbers, one class
-# token and four patches:
+# class token gathers the image by attending to all patches; let it attend only to those inside $M_i$. In toy numbers,
+# one class token and four patches:
 
 # %% tags=["nbval-check-output"]
 logits = torch.tensor([1.0, 2.0, 0.5, 1.5, 1.0])  # class token's q·k with: itself, patches 0 to 3
@@ -208,18 +212,20 @@ torch.testing.assert_close(masked.sum(), torch.tensor(1.0))
 # %% [markdown]
 # So $-\infty$ is added *before* the softmax. Multiplying by 0 afterwards would leave weights that sum to less than 1.
 #
-# One pass serves all proposals. Put $N$ class tokens in front of the $P$ patches. Each token sees itself and its own patches, and
-# no other token. Patches see all patches and no token, so they are computed as if no token were there.
+# One pass serves all proposals. Put $N$ class tokens in front of the $P$ patches. Each token sees itself and its own
+# patches, and no other token. Patches see all patches and no token, so they are computed as if no token were there.
 
 # %% [markdown]
 # ### Exercise 6.2 · The attention mask
 # **Difficulty** ●●●○○ · **Time** 15 minutes
 #
-# Build the matrix that says so, with a row for whoever looks and a column for whatever is looked at. Class tokens come first.
+# Build the matrix that says so, with a row for whoever looks and a column for whatever is looked at. Class tokens come
+# first.
 #
 # <details><summary>Hint</summary>
 #
-# There are four blocks. Decide for each who may look at whom, in a bool matrix. Turn it into 0 and $-\infty$ at the end.
+# There are four blocks. Decide for each who may look at whom, in a bool matrix. Turn it into 0 and $-\infty$ at the
+# end.
 # </details>
 
 
@@ -261,8 +267,9 @@ lesson.show(
 # ## The silent bug: a boolean mask
 #
 # Why not hand over the bool matrix itself? Because `True` means three things in three places. In
-# `scaled_dot_product_attention` it means may attend. In `nn.MultiheadAttention` it means may **not** attend. And open_clip casts the mask to float
-# and **adds** it, so `True` becomes $+1$ and `False` $+0$. The shapes fit and nothing fails:
+# `scaled_dot_product_attention` it means may attend. In `nn.MultiheadAttention` it means may **not** attend. And
+# open_clip casts the mask to float and **adds** it, so `True` becomes $+1$ and `False` $+0$. The shapes fit and nothing
+# fails:
 
 # %% tags=["nbval-check-output"]
 wrong, right = (logits + inside.float()).softmax(0), (logits + forbid).softmax(0)
@@ -276,8 +283,8 @@ lesson.claim(
 )
 
 # %% [markdown]
-# A mild preference in place of a wall. How bad is that in the real encoder? Below is its pass by hand, with the mask as an
-# argument, so that we can give it the right mask, the bool one, and none at all.
+# A mild preference in place of a wall. How bad is that in the real encoder? Below is its pass by hand, with the mask as
+# an argument, so that we can give it the right mask, the bool one, and none at all.
 
 
 # %%
@@ -314,8 +321,8 @@ lesson.claim("without a mask all tokens see the same, so all cosines are 1", ali
 # ### Exercise 6.3 · Predict: how bad is the bool mask?
 # **Difficulty** ●○○○○ · **Time** 2 minutes
 #
-# You have just seen the mean cosine between *different* proposals with the right mask and with none. Where will the bool mask
-# lie? Write your guess as a number, then run on.
+# You have just seen the mean cosine between *different* proposals with the right mask and with none. Where will the
+# bool mask lie? Write your guess as a number, then run on.
 #
 # <details><summary>Hint</summary>
 #
@@ -352,8 +359,8 @@ lesson.claim(
 
 # %% [markdown]
 # With the bool mask the features of a car and a cat are almost the same vector. The program runs, the argmax names a
-# proposal, and it means very little. Tests of shape and type cannot see this. Test what must *not* happen: a token must not change when
-# other proposals are added.
+# proposal, and it means very little. Tests of shape and type cannot see this. Test what must *not* happen: a token must
+# not change when other proposals are added.
 
 # %%
 change = {}
@@ -403,8 +410,8 @@ checks.check_masked_attention(masked_attention)
 # %% [markdown]
 # ## From pixels to patches
 #
-# A patch belongs to a mask if the mask covers at least half of it. A mask too small for that would have no patch
-# at all, and its token would see only itself. So the library lets such a mask keep the patch that it covers most.
+# A patch belongs to a mask if the mask covers at least half of it. A mask too small for that would have no patch at
+# all, and its token would see only itself. So the library lets such a mask keep the patch that it covers most.
 
 # %% tags=["nbval-check-output"]
 cover_toy = torch.tensor([[0.9, 0.6, 0.1, 0.0], [0.0, 0.2, 0.1, 0.0]])
@@ -430,15 +437,15 @@ print("share of each thing that lies in its kept patches:", np.round(kept, 2))
 lesson.claim("every thing loses more than a quarter of itself", max(kept) < 0.75)
 
 # %% [markdown]
-# Yellow is a patch that is covered in full; the white line surrounds those that are kept. Legs, tails and ears cover less than half a patch
-# and are lost. At the image's full resolution (`masked_side="full"`) there are more and smaller patches, and the position
-# embeddings are stretched to fit.
+# Yellow is a patch that is covered in full; the white line surrounds those that are kept. Legs, tails and ears cover
+# less than half a patch and are lost. At the image's full resolution (`masked_side="full"`) there are more and smaller
+# patches, and the position embeddings are stretched to fit.
 
 # %% [markdown]
 # ## 3 · Sentence and noun
 #
-# "The car left of the purple dog" names two things. CLIP tends to read a sentence as a bag of words, so the dog may score well too.
-# Let us see what the sentence, the noun, and their mean make of the crops.
+# "The car left of the purple dog" names two things. CLIP tends to read a sentence as a bag of words, so the dog may
+# score well too. Let us see what the sentence, the noun, and their mean make of the crops.
 
 # %%
 relation = "the car left of the purple dog"
@@ -465,9 +472,9 @@ lesson.claim(
 lesson.claim("the noun prefers the red car, as it did before", int(table[2].argmax()) == 3)
 
 # %% [markdown]
-# The noun pulls the score back to the right *kind*. That its favourite is the car that is meant is luck: the noun leans to the red car whatever the
-# sentence says. One scene proves little, so count, over all sentences of ToyRef val. The features of both
-# branches, with and without the bias of section 4, are computed once; any mix is then a sum.
+# The noun pulls the score back to the right *kind*. That its favourite is the car that is meant is luck: the noun leans
+# to the red car whatever the sentence says. One scene proves little, so count, over all sentences of ToyRef val. The
+# features of both branches, with and without the bias of section 4, are computed once; any mix is then a sum.
 
 
 # %%
@@ -560,15 +567,16 @@ low, high = gain("toyref+", 0.5, 0.0)
 lesson.claim("for looks the mean and the sentence cannot be told apart", low <= 0 <= high)
 
 # %% [markdown]
-# That is the answer to "why mix in the noun?". In a relation the sentence alone is right less than half the time, because the landmark's name is
-# in it too. The noun repairs the kind. And the mean keeps what the sentence knows about colour and size: no loss shows
-# for looks. Even so, a *place* is used by none of the three. A crop cannot know where it was.
+# That is the answer to "why mix in the noun?". In a relation the sentence alone is right less than half the time,
+# because the landmark's name is in it too. The noun repairs the kind. And the mean keeps what the sentence knows about
+# colour and size: no loss shows for looks. Even so, a *place* is used by none of the three. A crop cannot know where it
+# was.
 
 # %% [markdown]
 # ## 4 · The positional bias
 #
-# The paper's remedy: before encoding, multiply the image by a soft ramp $P$, 1 at the edge that the cue names and 0 at the opposite
-# one. What lies on the wrong side is shown in the dark.
+# The paper's remedy: before encoding, multiply the image by a soft ramp $P$, 1 at the edge that the cue names and 0 at
+# the opposite one. What lies on the wrong side is shown in the dark.
 
 # %% tags=["nbval-check-output"]
 for cues in (("left",), ("right",), ("left", "right")):
@@ -583,7 +591,8 @@ print("official   ", ranking.positional_bias(("left",), (1, 7), ramp=2 / 3)[0].n
 #
 # <details><summary>Hint</summary>
 #
-# Make the ramp of one row or one column first. `.flip(0)` turns it round, `.expand(height, width)` repeats it, and `x[:, None]` is a column.
+# Make the ramp of one row or one column first. `.flip(0)` turns it round, `.expand(height, width)` repeats it, and
+# `x[:, None]` is a column.
 # </details>
 
 
@@ -645,10 +654,12 @@ for words in ("the dog on the left", "left of the dog", "the bright dog", "botto
     print(f"{words:22} {parse(words).cues}")
 
 # %% [markdown]
-# The official code gets two of these four wrong ([fault 5](../docs/faults.md#fault-5)); lesson 8 makes an exercise of it.
+# The official code gets two of these four wrong ([fault 5](../docs/faults.md#fault-5)); lesson 8 makes an exercise of
+# it.
 #
-# The paper puts the bias on the masked tokens, the official code on the crop. Why not on both? Below: all sentences with a cue, $\beta =
-# 0.5$, and the errors sorted. Did the *wrong twin* win, the other thing of the same kind, or a thing of *another kind*?
+# The paper puts the bias on the masked tokens, the official code on the crop. Why not on both? Below: all sentences
+# with a cue, $\beta = 0.5$, and the errors sorted. Did the *wrong twin* win, the other thing of the same kind, or a
+# thing of *another kind*?
 
 # %%
 with_cue = [r for r in rows if r["cue"]]
@@ -686,9 +697,10 @@ lesson.claim("on both branches the bias does harm", high < 0)
 lesson.claim("then most errors are of another kind", errors["both"][1] > errors["both"][0])
 
 # %% [markdown]
-# In one branch, the bias helps to settle *which twin*, while the other branch still sees everything in full light and settles *which kind*. With both
-# branches in the dark, CLIP often fails to recognise what it sees. Does that hold on other scenes, over every style of sentence, with diffusion's score included? Here
-# is the committed run on all of ToyRef test (`make ablation`):
+# In one branch, the bias helps to settle *which twin*, while the other branch still sees everything in full light and
+# settles *which kind*. With both branches in the dark, CLIP often fails to recognise what it sees. Does that hold on
+# other scenes, over every style of sentence, with diffusion's score included? Here is the committed run on all of
+# ToyRef test (`make ablation`):
 
 # %%
 ablation = json.loads((data_dir() / "models" / "toy" / "ablation.json").read_text())["groups"][
@@ -714,8 +726,8 @@ lesson.claim("both branches are no better than none", ablation["none"]["change_i
 # %% [markdown]
 # ## 5 · Why two branches?
 #
-# If crop and masked token erred on the same sentences, mixing them could not help. $S_D$ weighs them with $\beta$: $v_i =
-# \beta f_{M_i}(x) + (1-\beta) f(x \odot M_i)$.
+# If crop and masked token erred on the same sentences, mixing them could not help. $S_D$ weighs them with $\beta$: $v_i
+# = \beta f_{M_i}(x) + (1-\beta) f(x \odot M_i)$.
 
 # %%
 right = {b: hits(rows, lambda p, b=b: p[b, "plain"].mean(1)) for b in ("crop", "masked")}
@@ -730,12 +742,14 @@ lesson.claim("each branch is right where the other errs", min(only.values()) > 0
 # ### Exercise 6.6 · For which β does a proposal win?
 # **Difficulty** ●●●●○ · **Time** 25 minutes
 #
-# Given both branches' scores of one sentence, find *exactly* the β between 0 and 1 for which proposal $k$ has the highest $S_D$.
-# They form one interval. (Why can there be no gap in it?) Return `(low, high)`, or `()` where $k$ never wins.
+# Given both branches' scores of one sentence, find *exactly* the β between 0 and 1 for which proposal $k$ has the
+# highest $S_D$. They form one interval. (Why can there be no gap in it?) Return `(low, high)`, or `()` where $k$ never
+# wins.
 #
 # <details><summary>Hint</summary>
 #
-# Against one rival, what happens to the lead of $k$ as β grows? Start with the interval from 0 to 1, and let each rival cut off a part.
+# Against one rival, what happens to the lead of $k$ as β grows? Start with the interval from 0 to 1, and let each rival
+# cut off a part.
 # </details>
 
 
@@ -759,8 +773,8 @@ def winning_range(masked, crop, k):
 checks.check_winning_range(winning_range)
 
 # %% [markdown]
-# With your function the whole curve of accuracy over β is drawn without trying a single β: a sentence is right
-# wherever its interval lies.
+# With your function the whole curve of accuracy over β is drawn without trying a single β: a sentence is right wherever
+# its interval lies.
 
 # %% tags=["answer"]
 ranges = [
@@ -781,14 +795,15 @@ print(f"sentences that some β gets right: {some:.3f}; best single β: {curve.ma
 lesson.claim("a β chosen for each sentence would get more right than any fixed one", some > curve.max())
 
 # %% [markdown]
-# The curve is flat: on these scenes it hardly matters how the branches are mixed. Choosing a β for *each sentence* would gain
-# more than any fixed β, but nobody knows it in advance.
+# The curve is flat: on these scenes it hardly matters how the branches are mixed. Choosing a β for *each sentence*
+# would gain more than any fixed β, but nobody knows it in advance.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
 #
 # - A bool mask, a transposed mask, or a float mask of 0 and 1: no error, only worse scores. Test for independence.
-# - BGR for RGB, OpenCV's order ([fault 2](../docs/faults.md#fault-2)). CLIP still answers, but red and blue change places (lesson 8).
+# - BGR for RGB, OpenCV's order ([fault 2](../docs/faults.md#fault-2)). CLIP still answers, but red and blue change
+#   places (lesson 8).
 # - A mean and std other than those that CLIP was trained with. Take them from the model's own preprocessing.
 # - The black round a crop is not "nothing": CLIP sees a thing on black, and a dark thing vanishes in it.
 # - Scores of different models have different scales. A weight tuned for one is no weight for another (lesson 7).
@@ -805,20 +820,22 @@ lesson.claim("a β chosen for each sentence would get more right than any fixed 
 #
 # <details><summary>Answers</summary>
 #
-# 1. Only $-\infty$ gives weight 0 after the softmax. open_clip adds a bool mask as 0 and 1, which raises the inside by a factor of 2.72 and
-#    walls off nothing.
-# 2. Sentences with a relation: the landmark's name pulls. The noun misses colour and size, everything that tells twins apart.
+# 1. Only $-\infty$ gives weight 0 after the softmax. open_clip adds a bool mask as 0 and 1, which raises the inside by
+#    a factor of 2.72 and walls off nothing.
+# 2. Sentences with a relation: the landmark's name pulls. The noun misses colour and size, everything that tells twins
+#    apart.
 # 3. One branch must stay in the light to tell what a thing is.
 # </details>
 #
-# **Open question.** $P$ is a straight ramp over the whole image. Two birds sit at 10 % and 20 % of the width, and the sentence says "the left bird". How much
-# darker is the second? Design a bias for this case. What would it need to know?
+# **Open question.** $P$ is a straight ramp over the whole image. Two birds sit at 10 % and 20 % of the width, and the
+# sentence says "the left bird". How much darker is the second? Design a bias for this case. What would it need to know?
 #
 # **Where next.** Lesson 7 adds diffusion's score to CLIP's.
 #
 # **References.** Radford et al., *Learning transferable visual models from natural language supervision*, [arXiv
 # 2103.00020](https://arxiv.org/abs/2103.00020). Yu et al., *Zero-shot referring image segmentation with global-local
-# context features*, [arXiv 2303.17811](https://arxiv.org/abs/2303.17811), which this scoring follows. Ni et al., *Ref-Diff*, [arXiv
-# 2308.16777](https://arxiv.org/abs/2308.16777). Later work on the same two weaknesses, context and place: TAS, Suo et al., [arXiv
-# 2310.18049](https://arxiv.org/abs/2310.18049); HybridGL, Liu and Li, [arXiv 2504.00356](https://arxiv.org/abs/2504.00356). In the code:
-# [ranking.py](../refdiff_lite/ranking.py) and [networks/clip.py](../refdiff_lite/networks/clip.py). Symbols: [the glossary](../docs/glossary.md).
+# context features*, [arXiv 2303.17811](https://arxiv.org/abs/2303.17811), which this scoring follows. Ni et al.,
+# *Ref-Diff*, [arXiv 2308.16777](https://arxiv.org/abs/2308.16777). Later work on the same two weaknesses, context and
+# place: TAS, Suo et al., [arXiv 2310.18049](https://arxiv.org/abs/2310.18049); HybridGL, Liu and Li, [arXiv
+# 2504.00356](https://arxiv.org/abs/2504.00356). In the code: [ranking.py](../refdiff_lite/ranking.py) and
+# [networks/clip.py](../refdiff_lite/networks/clip.py). Symbols: [the glossary](../docs/glossary.md).

@@ -33,15 +33,15 @@ from refdiff_lite.viz import show_map, show_mask
 from refdiff_lite.widgets import SegmentationPlayground
 
 # %% [markdown]
-# Two judges have looked at every proposal. Diffusion says how brightly a word lights it up. CLIP says how well a cut-out
-# fits the sentence. Ref-Diff's last step is a weighted sum, $S = \alpha S_G + (1-\alpha) S_D$, and an argmax. It is one line of
-# code. This lesson is about what goes on inside it.
+# Two judges have looked at every proposal. Diffusion says how brightly a word lights it up. CLIP says how well a
+# cut-out fits the sentence. Ref-Diff's last step is a weighted sum, $S = \alpha S_G + (1-\alpha) S_D$, and an argmax.
+# It is one line of code. This lesson is about what goes on inside it.
 
 # %% [markdown]
 # ## The generative score, by hand
 #
-# $S_G(i)$ is the mean of the word map $c$ inside $M_i$ minus its mean outside. Here are maps of 3 × 4 pixels for two words. For the
-# proposal "left half" and the word "cat":
+# $S_G(i)$ is the mean of the word map $c$ inside $M_i$ minus its mean outside. Here are maps of 3 × 4 pixels for two
+# words. For the proposal "left half" and the word "cat":
 
 # %% tags=["nbval-check-output"]
 maps = {
@@ -58,8 +58,8 @@ torch.testing.assert_close(generative_score(maps["cat"], halves)[0], torch.tenso
 # ### Exercise 7.1 · The generative score
 # **Difficulty** ●●○○○ · **Time** 10 minutes
 #
-# Write $S_G$ for all proposals at once. Mind two odd ones: a mask that covers everything has no outside, and an empty one no
-# inside. The mean of nothing counts as 0.
+# Write $S_G$ for all proposals at once. Mind two odd ones: a mask that covers everything has no outside, and an empty
+# one no inside. The mean of nothing counts as 0.
 #
 # <details><summary>Hint</summary>
 #
@@ -100,8 +100,8 @@ lesson.claim(
 lesson.claim("the cat's map has more contrast, and so longer bars", abs(scores["cat"][0]) > abs(scores["dog"][0]))
 
 # %% [markdown]
-# The white line parts the two proposals. What is inside for one is outside for the other, so their scores are opposite. And
-# the size of $S_G$ tells how clear-cut the map is.
+# The white line parts the two proposals. What is inside for one is outside for the other, so their scores are opposite.
+# And the size of $S_G$ tells how clear-cut the map is.
 #
 # Why subtract the outside? A map that is bright everywhere says nothing, so its score should be 0:
 
@@ -122,14 +122,15 @@ for name, score in zip(
     print(f"perfect map, {name:18} S_G = {float(score) + 0.0:+.2f}")
 
 # %% [markdown]
-# Since $c$ lies in [0, 1], $S_G$ lies in [−1, 1], and both ends need a perfect map. "Everything" scores the mean of the map. Where
-# the map is bright all over, that can beat a real proposal, so generators drop masks that fill half of the image.
+# Since $c$ lies in [0, 1], $S_G$ lies in [−1, 1], and both ends need a perfect map. "Everything" scores the mean of the
+# map. Where the map is bright all over, that can beat a real proposal, so generators drop masks that fill half of the
+# image.
 
 # %% [markdown]
 # ## Paper-sized numbers
 #
-# What do scores look like with the real networks? CLIP ViT-B/16 gives nearly every image and text a cosine between 0.2 and 0.3, while
-# $S_G$ of a good map may reach 0.5. Take three proposals with scores of this size:
+# What do scores look like with the real networks? CLIP ViT-B/16 gives nearly every image and text a cosine between 0.2
+# and 0.3, while $S_G$ of a good map may reach 0.5. Take three proposals with scores of this size:
 
 # %% tags=["nbval-check-output"]
 g = torch.tensor([0.55, 0.10, 0.35])
@@ -143,8 +144,8 @@ print("S_G alone takes", "ABC"[int(g.argmax())], "and S_D alone takes", "ABC"[in
 # ### Exercise 7.2 · Predict: who wins?
 # **Difficulty** ●●○○○ · **Time** 3 minutes
 #
-# At α = 0.08, close to the paper's 0.1, who has the highest $S = \alpha S_G + (1-\alpha) S_D$: A, B or C? Commit yourself before you
-# compute anything.
+# At α = 0.08, close to the paper's 0.1, who has the highest $S = \alpha S_G + (1-\alpha) S_D$: A, B or C? Commit
+# yourself before you compute anything.
 #
 # <details><summary>Hint</summary>
 #
@@ -176,9 +177,9 @@ checks.guess_winner.against(leader[0.08])
 lesson.claim("B leads at 0, C at 0.08, A at 0.1 and at 1", list(leader.values()) == ["B", "C", "A", "A"])
 
 # %% [markdown]
-# Each proposal's score is a straight line from its $S_D$ to its $S_G$. Where two lines cross, two proposals tie. And look at
-# 0.08: **neither judge's favourite wins.** C is second for both, and for a moment the sum prefers a good second to two firsts. Remember C; it
-# will come back in a picture.
+# Each proposal's score is a straight line from its $S_D$ to its $S_G$. Where two lines cross, two proposals tie. And
+# look at 0.08: **neither judge's favourite wins.** C is second for both, and for a moment the sum prefers a good second
+# to two firsts. Remember C; it will come back in a picture.
 
 # %% [markdown]
 # ### Exercise 7.3 · Where the winner changes
@@ -223,8 +224,8 @@ lesson.show(
 )
 
 # %% [markdown]
-# A tie at a small α means: the gap in $S_D$ is small beside the gap in $S_G$. So what decides is not the weight alone but
-# weight times **spread**, the distance between a sentence's highest and lowest score:
+# A tie at a small α means: the gap in $S_D$ is small beside the gap in $S_G$. So what decides is not the weight alone
+# but weight times **spread**, the distance between a sentence's highest and lowest score:
 
 # %% tags=["nbval-check-output"]
 loud = {}
@@ -240,8 +241,8 @@ lesson.claim("S_D makes up most of the sum, but S_G moves it more", loud["S_G"] 
 # With a tenth of the weight, $S_G$ speaks louder. "α = 0.1, so diffusion hardly matters" is a wrong reading of the
 # paper: what all proposals have in common cannot change an argmax.
 #
-# The official code writes $0.7\,\text{crop} + 0.3\,\text{masked} + 0.05\,S_G$. The first two terms are $S_D$ with $\beta = 0.3$. The
-# weights sum to 1.05, and dividing by that changes no argmax. So this is an α as well:
+# The official code writes $0.7\,\text{crop} + 0.3\,\text{masked} + 0.05\,S_G$. The first two terms are $S_D$ with
+# $\beta = 0.3$. The weights sum to 1.05, and dividing by that changes no argmax. So this is an α as well:
 
 # %% tags=["nbval-check-output"]
 for name, config in (("paper", RefDiffConfig.paper()), ("official", RefDiffConfig.official())):
@@ -253,14 +254,14 @@ for name, config in (("paper", RefDiffConfig.paper()), ("official", RefDiffConfi
 torch.testing.assert_close(fuse(g, d, 0.05, 1.0) / 1.05, fuse(g, d, 0.05 / 1.05, 1 / 1.05))
 
 # %% [markdown]
-# Half the α, and here another winner. But the official $S_G$ is another number as well, read from guided logits and
-# not from a softmax (lesson 3). Weights may be compared only where the scores are the same.
+# Half the α, and here another winner. But the official $S_G$ is another number as well, read from guided logits and not
+# from a softmax (lesson 3). Weights may be compared only where the scores are the same.
 
 # %% [markdown]
 # ## On a scene
 #
-# Now C in a picture. The scene holds a penguin, a cup, a gift, a house and a chair, and the sentence is "the house that is left of the
-# penguin". Every proposal is a point in the middle and a line on the right.
+# Now C in a picture. The scene holds a penguin, a cup, a gift, a house and a chair, and the sentence is "the house that
+# is left of the penguin". Every proposal is a point in the middle and a line on the right.
 
 # %%
 samples = load_toyref("val", limit=100)
@@ -318,9 +319,9 @@ peaks = [float(word_map[mask].max()) for mask in sample.masks]
 lesson.claim("the map's highest point lies on the house", names[int(np.argmax(peaks))] == "house")
 
 # %% [markdown]
-# CLIP is drawn to the landmark, as in lesson 6. Diffusion's map of "house" peaks on the house, but its *mean* is a hair higher on the
-# chair. Both judges are wrong, and their sum is right. So a fusion is **not** limited to what one of its judges gets right. Two other sentences about the
-# same scene show the ordinary cases, where one judge saves the other:
+# CLIP is drawn to the landmark, as in lesson 6. Diffusion's map of "house" peaks on the house, but its *mean* is a hair
+# higher on the chair. Both judges are wrong, and their sum is right. So a fusion is **not** limited to what one of its
+# judges gets right. Two other sentences about the same scene show the ordinary cases, where one judge saves the other:
 
 # %%
 by_d, by_s, by_g = (names[k] for k in draw("the small chair that is right of the yellow cup"))
@@ -335,8 +336,9 @@ print(f"S_D alone: {by_d} - the sum: {by_s} - S_G alone: {by_g}")
 lesson.claim("CLIP saves the house, on which diffusion alone fails", by_s == by_d == "house" != by_g)
 
 # %% [markdown]
-# **Try it.** In a running notebook, turn α from 0 to 1 and watch the ranking. Does the winner change where the lines above
-# cross? Hover a row to see its mask. Then click another word to make it the head, and ask what each judge thinks of that.
+# **Try it.** In a running notebook, turn α from 0 to 1 and watch the ranking. Does the winner change where the lines
+# above cross? Hover a row to see its mask. Then click another word to make it the head, and ask what each judge thinks
+# of that.
 
 # %%
 truth = {r.text: sample.masks[r.target] for r in sample.records}
@@ -390,12 +392,12 @@ lesson.claim(
 )
 
 # %% [markdown]
-# A small CLIP, trained on few kinds of thing, spreads its scores as widely as the map does, and many times wider than the big CLIP of our
-# example. There, α = 0.1 gave diffusion the louder voice. Here even twice that does not. **An α is good for one pair
-# of networks.**
+# A small CLIP, trained on few kinds of thing, spreads its scores as widely as the map does, and many times wider than
+# the big CLIP of our example. There, α = 0.1 gave diffusion the louder voice. Here even twice that does not. **An α is
+# good for one pair of networks.**
 #
-# If both judges have the same favourite, so has the sum. Mixing can matter only where they *disagree*. How often is that,
-# and who is right then?
+# If both judges have the same favourite, so has the sum. Mixing can matter only where they *disagree*. How often is
+# that, and who is right then?
 
 # %%
 right_g, right_d, right_s = (
@@ -429,9 +431,9 @@ lesson.claim("S is even right in a sentence where both judges are wrong", right_
 print(f"right if the better judge were always believed: {(right_g | right_d).mean():.3f}; S: {right_s.mean():.3f}")
 
 # %% [markdown]
-# The lower left is what mixing can win, the upper right what it can lose. The printed number bounds every rule that *follows one
-# of the two judges*. A sum is not such a rule: the lower right is not out of its reach, as the house showed. It is just
-# rare.
+# The lower left is what mixing can win, the upper right what it can lose. The printed number bounds every rule that
+# *follows one of the two judges*. A sum is not such a rule: the lower right is not out of its reach, as the house
+# showed. It is just rare.
 
 # %% [markdown]
 # ### Exercise 7.4 · Repair: a report that flatters
@@ -469,8 +471,8 @@ def honest_report(val, test, alphas):
 checks.check_honest_report(honest_report)
 
 # %% [markdown]
-# How much does the colleague's report flatter? Sixty times, draw ten images as val and ten others as test. Your function reports honestly; given test
-# twice, it does what the colleague did.
+# How much does the colleague's report flatter? Sixty times, draw ten images as val and ten others as test. Your
+# function reports honestly; given test twice, it does what the colleague did.
 
 # %% tags=["answer"]
 rng, few = np.random.default_rng(0), [0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1]
@@ -493,8 +495,8 @@ lesson.claim(
 # %% [markdown]
 # ## The α sweep, with intervals
 #
-# Here is the accuracy over α. The band is a 95 % interval ([how](../docs/intervals.md)): whole images are drawn again, a thousand
-# times.
+# Here is the accuracy over α. The band is a 95 % interval ([how](../docs/intervals.md)): whole images are drawn again,
+# a thousand times.
 
 
 # %%
@@ -520,8 +522,8 @@ lesson.claim("the top lies between the ends, at 0.15 to 0.3", 0.15 <= best <= 0.
 lesson.claim("the bands at 0 and at the top overlap", band[0, 1] > at_best[0])
 
 # %% [markdown]
-# The bands overlap. Does that mean that the best α cannot be told apart from 0? No. Both settings see the *same* sentences, easy and
-# hard. Take the difference sentence by sentence, +1, 0 or −1, and the common part cancels:
+# The bands overlap. Does that mean that the best α cannot be told apart from 0? No. Both settings see the *same*
+# sentences, easy and hard. Take the difference sentence by sentence, +1, 0 or −1, and the common part cancels:
 
 # %%
 for other in (0.0, 1.0):
@@ -537,8 +539,8 @@ print(f"width of the paired interval {high - low:.3f}; from two separate bands {
 lesson.claim("the paired interval is narrower than that of two separate runs", high - low < np.hypot(one, other))
 
 # %% [markdown]
-# One caution remains: the best of fourteen was chosen on these very sentences. How much does that flatter? Suppose fourteen settings are
-# all equally good, 60 % right. Measure each on n sentences and report the best:
+# One caution remains: the best of fourteen was chosen on these very sentences. How much does that flatter? Suppose
+# fourteen settings are all equally good, 60 % right. Measure each on n sentences and report the best:
 
 # %% tags=["nbval-check-output"]
 rng = np.random.default_rng(0)
@@ -548,20 +550,21 @@ for n, value in reported.items():
 lesson.claim("with 50 sentences choosing alone reports at least 10 points too much", reported[50] > 0.7)
 
 # %% [markdown]
-# Nothing was gained, yet the report is higher, and the more so the fewer the sentences. Hence the rule of lesson 8: choose on val,
-# report on test, once.
+# Nothing was gained, yet the report is higher, and the more so the fewer the sentences. Hence the rule of lesson 8:
+# choose on val, report on test, once.
 
 # %% [markdown]
 # ### Exercise 7.5 · The exact plateau
 # **Difficulty** ●●●●● · **Time** 35 minutes
 #
-# A grid of fourteen α may miss the best. Between 0 and 1 the accuracy changes only where two lines of some sentence cross.
-# Find the α range with the highest accuracy *exactly*: return `(low, high, accuracy)`. If several ranges share the top, return the widest.
+# A grid of fourteen α may miss the best. Between 0 and 1 the accuracy changes only where two lines of some sentence
+# cross. Find the α range with the highest accuracy *exactly*: return `(low, high, accuracy)`. If several ranges share
+# the top, return the widest.
 #
 # <details><summary>Hint</summary>
 #
-# The right proposal of a sentence wins on one interval. Cut [0, 1] at the ends of all these intervals; between two cuts nothing changes. Merge
-# neighbours with equal accuracy. Exercise 6.6 of lesson 6 is half of the way.
+# The right proposal of a sentence wins on one interval. Cut [0, 1] at the ends of all these intervals; between two cuts
+# nothing changes. Merge neighbours with equal accuracy. Exercise 6.6 of lesson 6 is half of the way.
 # </details>
 
 
@@ -647,8 +650,9 @@ for a_name, b_name, about in (
     lesson.claim(f"{b_name} beats {a_name}", low > 0)
 
 # %% [markdown]
-# Three steps. From g to gs: the same map, better masks. From gs to full: CLIP comes in. From ds to full: what
-# diffusion adds to CLIP. The hatched bar is the ceiling of these proposals, which no ranking can pass. The paper's own steps, on RefCOCO val with SAM's masks:
+# Three steps. From g to gs: the same map, better masks. From gs to full: CLIP comes in. From ds to full: what diffusion
+# adds to CLIP. The hatched bar is the ceiling of these proposals, which no ranking can pass. The paper's own steps, on
+# RefCOCO val with SAM's masks:
 
 # %% tags=["nbval-check-output"]
 paper = {"g": 21.53, "gs": 29.82, "ds": 35.27, "full": 37.21}  # mIoU, percent
@@ -658,8 +662,9 @@ print(f"diffusion added, ds to full: {paper['full'] - paper['ds']:+.1f}")
 lesson.claim("here as there, better masks bring most and diffusion least", steps[0] > steps[1] > steps[2] > 0)
 
 # %% [markdown]
-# Other images, other networks, other masks: their points and ours must not be compared, but signs and order may be, and they
-# agree. Does it hold on scenes on which nothing was chosen? The committed run over ToyRef *test*, true masks as proposals (`make ablation`):
+# Other images, other networks, other masks: their points and ours must not be compared, but signs and order may be, and
+# they agree. Does it hold on scenes on which nothing was chosen? The committed run over ToyRef *test*, true masks as
+# proposals (`make ablation`):
 
 # %%
 group = json.loads((data_dir() / "models" / "toy" / "ablation.json").read_text())["groups"]["variants, all styles"]
@@ -679,14 +684,15 @@ low, high = group["ds, constants of its own"]["change_interval"]
 lesson.claim("but ds with constants of its own and full cannot be told apart", low <= 0 <= high)
 
 # %% [markdown]
-# The last row is the sceptic's. The constants of full were tuned for full. Give CLIP alone constants tuned for *it*, and what diffusion adds
-# shrinks to something that 160 scenes cannot tell from nothing. A fair comparison tunes both sides.
+# The last row is the sceptic's. The constants of full were tuned for full. Give CLIP alone constants tuned for *it*,
+# and what diffusion adds shrinks to something that 160 scenes cannot tell from nothing. A fair comparison tunes both
+# sides.
 
 # %% [markdown]
 # ## Failures, by cause
 #
-# "It failed" helps nobody. Every failure has a first cause, and each cause asks for another repair. Sort them: is there a good
-# proposal at all? If so, which judge preferred another?
+# "It failed" helps nobody. Every failure has a first cause, and each cause asks for another repair. Sort them: is there
+# a good proposal at all? If so, which judge preferred another?
 
 
 # %%
@@ -721,7 +727,8 @@ lesson.claim("no failure arose in the mix alone", counts["in the mix"] == 0)
 # - *Both misled*: neither judge's favourite is right. Better networks, or a lucky α.
 # - *CLIP misled*: diffusion was right and was outvoted. A larger α would save it.
 # - *Diffusion misled*: CLIP was right. A smaller α would.
-# - *In the mix*: each judge has a good favourite, yet a bad third won by being second twice. It can happen; on these scenes it did not.
+# - *In the mix*: each judge has a good favourite, yet a bad third won by being second twice. It can happen; on these
+#   scenes it did not.
 
 # %%
 gallery = []
@@ -741,14 +748,15 @@ lesson.show(
 )
 
 # %% [markdown]
-# Lit, with an orange rim: what was chosen. White and dashed: what was meant. Compare with the cause above each picture. And ask
-# whether you, with this sentence, would have been sure.
+# Lit, with an orange rim: what was chosen. White and dashed: what was meant. Compare with the cause above each picture.
+# And ask whether you, with this sentence, would have been sure.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
 #
 # - Mixing scores of different scales and reading the weight as a share. Multiply by the spread.
-# - `score * keep` to drop proposals: if the kept scores are negative, a dropped one with 0 wins ([fault 4](../docs/faults.md#fault-4), lesson 8).
+# - `score * keep` to drop proposals: if the kept scores are negative, a dropped one with 0 wins ([fault
+#   4](../docs/faults.md#fault-4), lesson 8).
 # - Tuning α on test, or on so few sentences that the best of fourteen is luck.
 # - Deciding by eye whether two bands overlap. Take the interval of the paired difference.
 # - A change of networks without a new sweep. The old α has lost its meaning.
@@ -770,10 +778,12 @@ lesson.show(
 # 3. Both saw the same sentences. In the paired difference, what is easy or hard for both cancels.
 # </details>
 #
-# **Open question.** Would a fusion without units be better? Bring each sentence's $S_G$ and $S_D$ to mean 0 and deviation 1, so that α really is
-# a share. What would be gained, what would be lost, and for which sentences? Predict, then measure it with `judges`.
+# **Open question.** Would a fusion without units be better? Bring each sentence's $S_G$ and $S_D$ to mean 0 and
+# deviation 1, so that α really is a share. What would be gained, what would be lost, and for which sentences? Predict,
+# then measure it with `judges`.
 #
 # **Where next.** Lesson 8 takes the word "better" apart: which mean, over what, how sure?
 #
 # **References.** Ni et al., *Ref-Diff*, [arXiv 2308.16777](https://arxiv.org/abs/2308.16777). Efron and Tibshirani, *An
-# introduction to the bootstrap* (1993). In the code: [fusion.py](../refdiff_lite/fusion.py). Symbols: [the glossary](../docs/glossary.md).
+# introduction to the bootstrap* (1993). In the code: [fusion.py](../refdiff_lite/fusion.py). Symbols: [the
+# glossary](../docs/glossary.md).

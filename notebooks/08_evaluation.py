@@ -34,9 +34,9 @@ from refdiff_lite.viz import show_image, show_mask
 from refdiff_lite.widgets import Gallery
 
 # %% [markdown]
-# "Our method reaches 37." Of what? In this field two averages go by nearly the same name, data sets come in two editions,
-# and an evaluation script can be wrong for years without a crash. This lesson teaches the suspicion that you need
-# before you believe a number, your own most of all.
+# "Our method reaches 37." Of what? In this field two averages go by nearly the same name, data sets come in two
+# editions, and an evaluation script can be wrong for years without a crash. This lesson teaches the suspicion that you
+# need before you believe a number, your own most of all.
 
 # %% [markdown]
 # ## Two averages
@@ -69,8 +69,8 @@ lesson.show(
 # ### Exercise 8.1 · Predict: who is ahead?
 # **Difficulty** ●○○○○ · **Time** 3 minutes
 #
-# A is good with elephants and never finds the mouse. B cuts a third off the elephant and gets the mouse right. Who is ahead? (a) A by both
-# averages; (b) B by both; (c) A by oIoU and B by mIoU; (d) B by oIoU and A by mIoU.
+# A is good with elephants and never finds the mouse. B cuts a third off the elephant and gets the mouse right. Who is
+# ahead? (a) A by both averages; (b) B by both; (c) A by oIoU and B by mIoU; (d) B by oIoU and A by mIoU.
 #
 # <details><summary>Hint</summary>
 #
@@ -97,12 +97,12 @@ checks.guess_ahead.against({("A", "A"): "a", ("B", "B"): "b", ("A", "B"): "c", (
 lesson.claim("by oIoU A is ahead, by mIoU B", o["A"] > o["B"] and m["B"] > m["A"])
 
 # %% [markdown]
-# A takes a bit of bare ground for the mouse, and in the sum of pixels nobody notices. Neither average is wrong. They answer
-# different questions: "which share of the pixels?" and "how good on the average sentence?". Papers call oIoU also "cIoU" (cumulative), or just "IoU". A table
-# that does not say which cannot be compared.
+# A takes a bit of bare ground for the mouse, and in the sum of pixels nobody notices. Neither average is wrong. They
+# answer different questions: "which share of the pixels?" and "how good on the average sentence?". Papers call oIoU
+# also "cIoU" (cumulative), or just "IoU". A table that does not say which cannot be compared.
 #
-# In fact oIoU is a weighted mean of the same IoUs, and the weight is the union: $\mathrm{oIoU} = \sum_k \frac{U_k}{\sum_j
-# U_j}\,\mathrm{IoU}_k$.
+# In fact oIoU is a weighted mean of the same IoUs, and the weight is the union: $\mathrm{oIoU} = \sum_k
+# \frac{U_k}{\sum_j U_j}\,\mathrm{IoU}_k$.
 
 # %% tags=["nbval-check-output"]
 i, u = np.array([720, 0]), np.array([800, 40])
@@ -116,8 +116,8 @@ for name, area in (("nothing", 0), ("a mouse elsewhere", 20), ("the whole image"
 
 # %% [markdown]
 # Note what stands in the weight: the *union*, so the wrong pixels as well. A method that answers "the mouse" with the
-# whole image makes that sentence heavy and is punished twice. One that answers with nothing makes it light. mIoU hardly sees the
-# difference.
+# whole image makes that sentence heavy and is punished twice. One that answers with nothing makes it light. mIoU hardly
+# sees the difference.
 
 # %% [markdown]
 # ## Precision at a threshold
@@ -157,8 +157,8 @@ print("both masks empty counts as", iou(empty, empty), "- no division by zero, n
 # %% [markdown]
 # ## Our own numbers
 #
-# Forty val images, all four variants, Felzenszwalb's proposals for gs, ds and full. Every sentence counts, and masks are
-# compared at the image's own size.
+# Forty val images, all four variants, Felzenszwalb's proposals for gs, ds and full. Every sentence counts, and masks
+# are compared at the image's own size.
 
 # %%
 samples = load_toyref("val", limit=40)
@@ -210,12 +210,13 @@ lesson.claim("the heavier half of the sentences has more than 60 % of the weight
 
 # %% [markdown]
 # Left: IoUs crowd near 0 and near their best, with little between. A proposal is either the right thing or another.
-# Right: how the weight is shared out. The farther the blue line bends above the dashed one, the more do a few large masks decide
-# oIoU. Things in ToyRef differ little in size; in photographs the bend is sharper.
+# Right: how the weight is shared out. The farther the blue line bends above the dashed one, the more do a few large
+# masks decide oIoU. Things in ToyRef differ little in size; in photographs the bend is sharper.
 #
 # ### Do the two averages ever disagree in earnest?
 #
-# Here are all methods of the committed run over ToyRef *test* with Felzenszwalb's proposals (`make evaluate`), each by both means.
+# Here are all methods of the committed run over ToyRef *test* with Felzenszwalb's proposals (`make evaluate`), each by
+# both means.
 
 # %%
 results = json.loads((data_dir() / "models" / "toy" / "results.json").read_text())["test-felzenszwalb"]["methods"]
@@ -249,15 +250,16 @@ lesson.claim("g finds the right thing more often than cropping does", accuracy["
 lesson.claim("the two intervals of oIoU overlap", table["g"][1][1] < table["cropping"][1][2])
 
 # %% [markdown]
-# They do: g, which cuts the word map, and plain CLIP on crops change places (red). g finds the thing more often but outlines it badly; cropping chooses among
-# clean outlines, and more often takes the wrong one. Is the difference in oIoU real? The intervals overlap, which settles nothing. For that we need pairs.
+# They do: g, which cuts the word map, and plain CLIP on crops change places (red). g finds the thing more often but
+# outlines it badly; cropping chooses among clean outlines, and more often takes the wrong one. Is the difference in
+# oIoU real? The intervals overlap, which settles nothing. For that we need pairs.
 
 # %% [markdown]
 # ### Behind the mean
 #
-# `refdiff-lite evaluate` is this loop for long runs. It keeps every mask in a folder, and a gallery reads the folder. In a
-# running notebook, choose an outcome, click a picture, and walk with the arrows. A *twin* is another thing of the same
-# kind. Which failures would you forgive, and which mean hides them?
+# `refdiff-lite evaluate` is this loop for long runs. It keeps every mask in a folder, and a gallery reads the folder.
+# In a running notebook, choose an outcome, click a picture, and walk with the arrows. A *twin* is another thing of the
+# same kind. Which failures would you forgive, and which mean hides them?
 
 # %%
 run = Path(mkdtemp())
@@ -267,9 +269,9 @@ Gallery.from_run(run)
 # %% [markdown]
 # ## How sure? Draw again
 #
-# Another forty images would give another number. The *bootstrap* imitates that: draw as many images as there are,
-# with replacement, compute again, a thousand times, and take the middle 95 %. But why images, and not sentences? Make a world whose truth we know: forty
-# images with eight sentences each, where a whole image succeeds with probability 0.7.
+# Another forty images would give another number. The *bootstrap* imitates that: draw as many images as there are, with
+# replacement, compute again, a thousand times, and take the middle 95 %. But why images, and not sentences? Make a
+# world whose truth we know: forty images with eight sentences each, where a whole image succeeds with probability 0.7.
 
 
 # %%
@@ -299,8 +301,8 @@ lesson.claim("by images it is wrong about as often as it admits", covered["image
 # %% [markdown]
 # Ten sentences about one missed thing are not ten failures. So draw what was sampled independently: images.
 #
-# One case breaks the bootstrap. If all sentences are right, every redraw gives 100 %. Then
-# [Clopper and Pearson's interval](../docs/intervals.md#when-everything-is-right) serves: the lowest share at which a clean sweep would still
+# One case breaks the bootstrap. If all sentences are right, every redraw gives 100 %. Then [Clopper and Pearson's
+# interval](../docs/intervals.md#when-everything-is-right) serves: the lowest share at which a clean sweep would still
 # happen in one case of forty.
 
 # %% tags=["nbval-check-output"]
@@ -317,13 +319,14 @@ for n in (12, 40, 160):
 # ### Exercise 8.2 · The paired interval
 # **Difficulty** ●●●●○ · **Time** 25 minutes
 #
-# Two methods answered the same sentences. Give the 95 % interval of the *difference* of their means, drawn by image. The draws are given, so that your
-# numbers can be compared: each line of `draws` is one redrawn data set, a list of image numbers in which some come twice.
+# Two methods answered the same sentences. Give the 95 % interval of the *difference* of their means, drawn by image.
+# The draws are given, so that your numbers can be compared: each line of `draws` is one redrawn data set, a list of
+# image numbers in which some come twice.
 #
 # <details><summary>Hint</summary>
 #
-# An image that comes twice must count twice. Images have different numbers of sentences, so a mean of image means is another
-# number. `np.percentile(x, (2.5, 97.5))` ends it.
+# An image that comes twice must count twice. Images have different numbers of sentences, so a mean of image means is
+# another number. `np.percentile(x, (2.5, 97.5))` ends it.
 # </details>
 
 
@@ -347,8 +350,8 @@ def paired_interval(a, b, images, draws):
 checks.check_paired_interval(paired_interval)
 
 # %% [markdown]
-# With your function: three comparisons on our forty images. Black bars are yours. The grey ones are what one would get from two separate runs, with no
-# pairs.
+# With your function: three comparisons on our forty images. Black bars are yours. The grey ones are what one would get
+# from two separate runs, with no pairs.
 
 # %% tags=["answer"]
 rng = np.random.default_rng(0)
@@ -371,11 +374,12 @@ lesson.claim("each paired interval is narrower than the one from separate runs",
 # %% [markdown]
 # ## Find the bug
 #
-# The faults below are real. Each was read in the official code of the paper and is retold here in a few lines of our own; the whole
-# list is in [docs/faults.md](../docs/faults.md). None of them crashes. You see a symptom first. Find the bug, then write the right version.
+# The faults below are real. Each was read in the official code of the paper and is retold here in a few lines of our
+# own; the whole list is in [docs/faults.md](../docs/faults.md). None of them crashes. You see a symptom first. Find the
+# bug, then write the right version.
 #
-# **A mean that is none** ([fault 3](../docs/faults.md#fault-3)). What is reported as "mIoU" weighs every sentence by the area of its
-# true mask, and that mask is divided by 255 once more for each further sentence:
+# **A mean that is none** ([fault 3](../docs/faults.md#fault-3)). What is reported as "mIoU" weighs every sentence by
+# the area of its true mask, and that mask is divided by 255 once more for each further sentence:
 
 # %% tags=["nbval-check-output"]
 png = np.zeros((10, 10), np.uint8)
@@ -390,11 +394,11 @@ print(f"reported 'mIoU' {reported:.2f}, mIoU {ious.mean():.2f}")
 lesson.claim("the first sentence decides almost alone", abs(reported - ious[0]) < 0.01)
 
 # %% [markdown]
-# The other two sentences have faded away. The remedy is one line: binarise where the mask is read, `png > 0`. A yes or no
-# cannot fade.
+# The other two sentences have faded away. The remedy is one line: binarise where the mask is read, `png > 0`. A yes or
+# no cannot fade.
 #
-# **The cache that does not read** ([fault 1](../docs/faults.md#fault-1)). Features are costly, so they are cached. Here `answer` stands for the
-# model; it just tells what it was asked.
+# **The cache that does not read** ([fault 1](../docs/faults.md#fault-1)). Features are costly, so they are cached. Here
+# `answer` stands for the model; it just tells what it was asked.
 
 
 # %% tags=["nbval-check-output"]
@@ -417,8 +421,9 @@ for request, got in zip(
 # ### Exercise 8.3 · Repair: what is a key?
 # **Difficulty** ●●○○○ · **Time** 10 minutes
 #
-# The second sentence got the first one's mask. No crash, and even good numbers, if the first sentence is an easy one. Mend it, and keep the
-# cache: for equal requests `answer` must be called only once. (A *ref* is one object in one image.)
+# The second sentence got the first one's mask. No crash, and even good numbers, if the first sentence is an easy one.
+# Mend it, and keep the cache: for equal requests `answer` must be called only once. (A *ref* is one object in one
+# image.)
 #
 # <details><summary>Hint</summary>
 #
@@ -473,7 +478,8 @@ def best_kept(scores, keep):
 checks.check_best_kept(best_kept)
 
 # %% [markdown]
-# **The bright side is right** ([fault 5](../docs/faults.md#fault-5)). Direction words are looked for with `in`, left before right:
+# **The bright side is right** ([fault 5](../docs/faults.md#fault-5)). Direction words are looked for with `in`, left
+# before right:
 
 
 # %% tags=["nbval-check-output"]
@@ -488,8 +494,8 @@ for sentence in ("the bright cup", "left of the dog", "the cup on the left", "ri
 # ### Exercise 8.5 · Repair: a word, and a place
 # **Difficulty** ●●●○○ · **Time** 15 minutes
 #
-# Write the rule: "left" or "right" as a *whole word*, not followed by "of". If several qualify, the one that comes first in the
-# sentence wins.
+# Write the rule: "left" or "right" as a *whole word*, not followed by "of". If several qualify, the one that comes
+# first in the sentence wins.
 #
 # <details><summary>Hint</summary>
 #
@@ -534,13 +540,14 @@ print(f"the two differ in {len(apart)} sentences, for example: {relations[0]} / 
 lesson.claim("where they differ, it is a relation or a word like 'leftmost'", set(apart) == {*relations, *superlatives})
 
 # %% [markdown]
-# In a relation the substring rule is wrong. For "leftmost" it is right by luck, and a rule of whole words misses the cue; so the library lists
-# such words one by one (`refdiff_lite.expression.CUES`).
+# In a relation the substring rule is wrong. For "leftmost" it is right by luck, and a rule of whole words misses the
+# cue; so the library lists such words one by one (`refdiff_lite.expression.CUES`).
 #
 # The same carelessness finds the token of "man" in "woman". Words are not strings that happen to contain each other.
 #
-# **The red boat is blue** ([fault 2](../docs/faults.md#fault-2)). OpenCV decodes an image as blue, green, red. Hand that on as red, green, blue, and
-# every network sees a recoloured world. Which sentences suffer? Those with a colour word, one would think.
+# **The red boat is blue** ([fault 2](../docs/faults.md#fault-2)). OpenCV decodes an image as blue, green, red. Hand
+# that on as red, green, blue, and every network sees a recoloured world. Which sentences suffer? Those with a colour
+# word, one would think.
 
 # %%
 COLOURS = {"red", "orange", "yellow", "green", "blue", "purple", "pink"}
@@ -582,17 +589,18 @@ lesson.show(
 )
 
 # %% [markdown]
-# Wrong: sentences *without* a colour word lose as much. This CLIP knows the *kinds* of things by their colours, too, and fails to
-# recognise them in another one. All shapes and types were right, the mean dropped, and one would have blamed the network. A single picture shown with its colours would have told.
+# Wrong: sentences *without* a colour word lose as much. This CLIP knows the *kinds* of things by their colours, too,
+# and fails to recognise them in another one. All shapes and types were right, the mean dropped, and one would have
+# blamed the network. A single picture shown with its colours would have told.
 #
-# **What these faults have in common:** no crash, and plausible numbers. Each would have been caught by a test with four pixels
-# or three sentences and an answer known by heart. That is why these lessons start with toy numbers.
+# **What these faults have in common:** no crash, and plausible numbers. Each would have been caught by a test with four
+# pixels or three sentences and an answer known by heart. That is why these lessons start with toy numbers.
 
 # %% [markdown]
 # ## The paper's table, and ours
 #
-# Numbers on RefCOCO val, in percent, as published. Each metric has its own panel, because only within a panel does a comparison mean
-# anything.
+# Numbers on RefCOCO val, in percent, as published. Each metric has its own panel, because only within a panel does a
+# comparison mean anything.
 
 # %%
 published = {
@@ -612,8 +620,8 @@ lesson.show(
 
 # %% [markdown]
 # Ref-Diff (orange) stands in both panels, with different numbers for the same masks. To put TAS's oIoU beside CaR's
-# mIoU would compare elephants with mice. And the methods differ in their proposals (FreeSOLO or SAM), so a better
-# table would have a column for that. (The authors' repository now calls the fused method *Ref-Diff+*.)
+# mIoU would compare elephants with mice. And the methods differ in their proposals (FreeSOLO or SAM), so a better table
+# would have a column for that. (The authors' repository now calls the fused method *Ref-Diff+*.)
 #
 # | may be compared | may not |
 # |---|---|
@@ -622,7 +630,8 @@ lesson.show(
 # | methods by the same metric, split **and** proposals | oIoU with mIoU; split U with split G of RefCOCOg; SAM with FreeSOLO |
 # | two of our runs, paired by sentence, with an interval | a best-of-many run with a single one |
 #
-# The paper prints no intervals. Can its gain of full over ds, 1.9 points of mIoU, be luck? Suppose IoUs scatter by 0.4 and the 3811 refs are independent.
+# The paper prints no intervals. Can its gain of full over ds, 1.9 points of mIoU, be luck? Suppose IoUs scatter by 0.4
+# and the 3811 refs are independent.
 
 # %% tags=["nbval-check-output"]
 refs, scatter, gain = 3811, 0.4, 37.21 - 35.27
@@ -636,9 +645,10 @@ for correlation in (0.5, 0.8, 0.9):
 lesson.claim("the gain is larger than even the unpaired half width", gain > 2**0.5 * one)
 
 # %% [markdown]
-# A gain is the difference of *two* means, so one mean's half width is the wrong yardstick. Two separate runs would need $\sqrt2$ times as much, pairs less. How
-# much less depends on how alike the two methods' IoUs are. Sentences of one image hang together, which widens it all again. So the gain is believable, and only a
-# paired run by image can settle it. On our forty images:
+# A gain is the difference of *two* means, so one mean's half width is the wrong yardstick. Two separate runs would need
+# $\sqrt2$ times as much, pairs less. How much less depends on how alike the two methods' IoUs are. Sentences of one
+# image hang together, which widens it all again. So the gain is believable, and only a paired run by image can settle
+# it. On our forty images:
 
 # %%
 correlation = np.corrcoef(per_sentence["ds"], per_sentence["full"])[0, 1]
@@ -651,13 +661,15 @@ for a, b in (("gs", "ds"), ("ds", "full")):
 lesson.claim("the IoUs of ds and full correlate by more than 0.8", correlation > 0.8)
 
 # %% [markdown]
-# "Cannot be told apart" is not "equal". Forty images are few; the same comparison on all of test is in lesson 7 and in the package's README.
+# "Cannot be told apart" is not "equal". Forty images are few; the same comparison on all of test is in lesson 7 and in
+# the package's README.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
 #
 # - "IoU" in a table without saying which. Print both, by name, with split and proposals.
-# - RefCOCOg has two editions, U (umd) and G (google). Some copies on the web merge them, so that images of val sit in train.
+# - RefCOCOg has two editions, U (umd) and G (google). Some copies on the web merge them, so that images of val sit in
+#   train.
 # - The mask is compared at the network's size. Bring it back to the image's own size first.
 # - Only the first sentence of each ref is evaluated, or sentences without a proposal are skipped.
 # - Intervals by sentence: far too narrow. Intervals of one mean, used for a difference: the wrong width.
@@ -677,20 +689,22 @@ lesson.claim("the IoUs of ds and full correlate by more than 0.8", correlation >
 #
 # 1. oIoU: it weighs each sentence by its union, so small things hardly count.
 # 2. Sentences about one image succeed or fail together. Drawn one by one they look like more evidence than they are.
-# 3. That of the differences, sentence by sentence, drawn by image. If it holds 0, these data cannot tell the methods apart, which does not make them equal.
+# 3. That of the differences, sentence by sentence, drawn by image. If it holds 0, these data cannot tell the methods
+#    apart, which does not make them equal.
 # </details>
 #
-# **Open question.** Someone proposes a third average: the mean over *images* of the mean over their sentences. Which question does it answer? Find or build a case in
-# which it crowns another method than oIoU and mIoU do.
+# **Open question.** Someone proposes a third average: the mean over *images* of the mean over their sentences. Which
+# question does it answer? Find or build a case in which it crowns another method than oIoU and mIoU do.
 #
 # **Where next.** Lesson 9 repeats all of this on Stable Diffusion. The same measures on the whole test split: the table
 # in the package's README.
 #
 # **References.** Kazemzadeh et al., *ReferItGame* (2014); Yu et al., *Modeling context in referring expressions*,
 # [arXiv 1608.00272](https://arxiv.org/abs/1608.00272), on RefCOCO and RefCOCO+. Mao et al., *Generation and
-# comprehension of unambiguous object descriptions*, [arXiv 1511.02283](https://arxiv.org/abs/1511.02283), on RefCOCOg. The methods in the figure:
-# Ref-Diff, Ni et al., [arXiv 2308.16777](https://arxiv.org/abs/2308.16777); Global-Local CLIP, Yu et al., [arXiv
-# 2303.17811](https://arxiv.org/abs/2303.17811); TAS, Suo et al., [arXiv 2310.18049](https://arxiv.org/abs/2310.18049); CaR, Sun et al., [arXiv
-# 2312.07661](https://arxiv.org/abs/2312.07661); HybridGL, Liu and Li, [arXiv 2504.00356](https://arxiv.org/abs/2504.00356); RefAM, Kukleva et al., [arXiv
-# 2509.22650](https://arxiv.org/abs/2509.22650). In the code: [evaluation/metrics.py](../refdiff_lite/evaluation/metrics.py). Symbols: [the
-# glossary](../docs/glossary.md).
+# comprehension of unambiguous object descriptions*, [arXiv 1511.02283](https://arxiv.org/abs/1511.02283), on RefCOCOg.
+# The methods in the figure: Ref-Diff, Ni et al., [arXiv 2308.16777](https://arxiv.org/abs/2308.16777); Global-Local
+# CLIP, Yu et al., [arXiv 2303.17811](https://arxiv.org/abs/2303.17811); TAS, Suo et al., [arXiv
+# 2310.18049](https://arxiv.org/abs/2310.18049); CaR, Sun et al., [arXiv 2312.07661](https://arxiv.org/abs/2312.07661);
+# HybridGL, Liu and Li, [arXiv 2504.00356](https://arxiv.org/abs/2504.00356); RefAM, Kukleva et al., [arXiv
+# 2509.22650](https://arxiv.org/abs/2509.22650). In the code:
+# [evaluation/metrics.py](../refdiff_lite/evaluation/metrics.py). Symbols: [the glossary](../docs/glossary.md).

@@ -64,8 +64,8 @@ assert (nets.device.type, nets.sd.unet.dtype) == (device.type, dtype)
 print("a CUDA GPU here:", torch.cuda.is_available(), "- networks:", device.type, dtype)
 
 # %% [markdown]
-# Why not half everywhere? A GPU has units for 16 bits and moves half the bytes. Many CPUs have none and must convert each
-# number there and back. Here is one matrix product in both, on the device that you have:
+# Why not half everywhere? A GPU has units for 16 bits and moves half the bytes. Many CPUs have none and must convert
+# each number there and back. Here is one matrix product in both, on the device that you have:
 
 
 # %%
@@ -95,14 +95,15 @@ if nets.device.type == "cpu":
 # %% [markdown]
 # ## 2 · What half precision does
 #
-# Sixteen bits: one for the sign, five for the exponent, ten for the digits. The largest number is 65504, and the step to the
-# next number is about a thousandth of the number itself.
+# Sixteen bits: one for the sign, five for the exponent, ten for the digits. The largest number is 65504, and the step
+# to the next number is about a thousandth of the number itself.
 
 # %% [markdown]
 # ### Exercise 9.1 · Predict: ten thousand ones
 # **Difficulty** ●●○○○ · **Time** 3 minutes
 #
-# Start at 0 in half precision and add 1, ten thousand times, one after another. What is the sum? Write a number, then run on.
+# Start at 0 in half precision and add 1, ten thousand times, one after another. What is the sum? Write a number, then
+# run on.
 #
 # <details><summary>Hint</summary>
 #
@@ -178,8 +179,8 @@ lesson.show(
 )
 
 # %% [markdown]
-# PyTorch's own softmax takes the largest logit away, too. But who guards $qk^\top$ itself? `record_attention` computes it in
-# float32, whatever the UNet's precision. The word map is stretched in float32, for the same reason:
+# PyTorch's own softmax takes the largest logit away, too. But who guards $qk^\top$ itself? `record_attention` computes
+# it in float32, whatever the UNet's precision. The word map is stretched in float32, for the same reason:
 
 # %% tags=["nbval-check-output"]
 flat = torch.full((2, 2), 0.5, dtype=torch.float16)
@@ -191,8 +192,8 @@ print("min-max of a flat map, single:", min_max(flat.float()).flatten().tolist()
 # %% [markdown]
 # Dividing 0 by 0 gives NaN ([fault 8](../docs/faults.md#fault-8)), and NaN spreads to every score.
 #
-# Where do our own numbers lie? The lines below show how far the next number is, as a share of the number itself: how coarse a
-# format is. The bars show what the UNet computes with on a bundled scene.
+# Where do our own numbers lie? The lines below show how far the next number is, as a share of the number itself: how
+# coarse a format is. The bars show what the UNet computes with on a bundled scene.
 
 # %%
 samples = load_toyref("val", limit=11)
@@ -242,8 +243,9 @@ lows = [float(np.quantile(v.abs().float().cpu(), 0.01)) for v in found.values()]
 lesson.claim("all three bars lie right of where fp16 climbs", min(lows) > smallest_normal)
 
 # %% [markdown]
-# The fp16 line is level in the middle, climbs where numbers are small, and ends at 65504. bf16 reaches everywhere but is
-# eight times coarser. The bars show the middle 98 % of each quantity. All three lie on the level stretch: this UNet's numbers suit half precision.
+# The fp16 line is level in the middle, climbs where numbers are small, and ends at 65504. bf16 reaches everywhere but
+# is eight times coarser. The bars show the middle 98 % of each quantity. All three lie on the level stretch: this
+# UNet's numbers suit half precision.
 #
 # Arithmetic predicts; now measure. We run VAE and UNet in both precisions, on the same picture and noise:
 
@@ -276,8 +278,8 @@ lesson.show(
 )
 
 # %% [markdown]
-# One look at the UNet survives half precision easily: compare the colour bar with the map's own range from 0 to 1. DDIM inversion
-# (lesson 2) is harder on it, because each step starts from the rounded result of the last:
+# One look at the UNet survives half precision easily: compare the colour bar with the map's own range from 0 to 1. DDIM
+# inversion (lesson 2) is harder on it, because each step starts from the rounded result of the last:
 
 # %%
 path = {}
@@ -296,8 +298,8 @@ lesson.claim("over ten steps of inversion the difference grows more than tenfold
 # %% [markdown]
 # ## 3 · Memory, by arithmetic
 #
-# Before you rent a GPU, compute. **Weights**: parameters times bytes. A convolution from 320 to 320 channels has a
-# $3 \times 3$ kernel for each pair, and a bias for each output:
+# Before you rent a GPU, compute. **Weights**: parameters times bytes. A convolution from 320 to 320 channels has a $3
+# \times 3$ kernel for each pair, and a bias for each output:
 
 # %% tags=["nbval-check-output"]
 by_hand = 320 * 320 * 3 * 3 + 320
@@ -393,10 +395,10 @@ whole = my_attention_bytes(1024, 8, 1, 2) / my_attention_bytes(512, 8, 1, 2)
 lesson.claim("twice the side: 16 times the self-attention", whole == 16)
 
 # %% [markdown]
-# Self-attention grows with the fourth power of the side, cross-attention with the second, because 77 tokens stay 77. GPUs
-# therefore never write the matrix down: *fused* attention keeps a few rows at a time. But whoever wants to **see**
-# attention must write it down. The official code does so at the finest layer, all heads at once ([fault 9](../docs/faults.md#fault-9)). We read
-# coarse layers, average heads at once, and refuse what does not fit:
+# Self-attention grows with the fourth power of the side, cross-attention with the second, because 77 tokens stay 77.
+# GPUs therefore never write the matrix down: *fused* attention keeps a few rows at a time. But whoever wants to **see**
+# attention must write it down. The official code does so at the finest layer, all heads at once ([fault
+# 9](../docs/faults.md#fault-9)). We read coarse layers, average heads at once, and refuse what does not fit:
 
 # %% tags=["nbval-check-output"]
 grid = scene.latents.shape[-2] * scene.latents.shape[-1]
@@ -470,17 +472,18 @@ lesson.show(
 lesson.claim("low-memory mode saves a larger share at 512 pixels than at 1024", saved[0] > saved[1])
 
 # %% [markdown]
-# Each bar is one network at work. Low-memory mode pays for the longest bar; otherwise you pay for all the blue parts and the
-# longest hatched one. At 1024 pixels activations weigh more, so low memory saves less there. About 1 GiB for the GPU's own
-# context comes on top.
+# Each bar is one network at work. Low-memory mode pays for the longest bar; otherwise you pay for all the blue parts
+# and the longest hatched one. At 1024 pixels activations weigh more, so low memory saves less there. About 1 GiB for
+# the GPU's own context comes on top.
 
 # %% [markdown]
 # ### Exercise 9.5 · Plan a run
 # **Difficulty** ●●●●○ · **Time** 20 minutes
 #
-# Sentences can share a pass of the UNet, at a price: the activations above are those of *one* sentence, and the UNet's grow in proportion to the batch (the
-# other networks' do not). Given the free memory, choose. Keep all weights on the GPU if that leaves room for at least one sentence. If not, use
-# low-memory mode. In either mode take the largest batch that fits, up to `sentences`. If nothing fits, say so.
+# Sentences can share a pass of the UNet, at a price: the activations above are those of *one* sentence, and the UNet's
+# grow in proportion to the batch (the other networks' do not). Given the free memory, choose. Keep all weights on the
+# GPU if that leaves room for at least one sentence. If not, use low-memory mode. In either mode take the largest batch
+# that fits, up to `sentences`. If nothing fits, say so.
 #
 # <details><summary>Hint</summary>
 #
@@ -526,14 +529,15 @@ lesson.show(
 )
 
 # %% [markdown]
-# More memory, more sentences in a pass, and the steps are wider at 1024 pixels. At one place the staircase of 512 pixels steps *down*: all weights have just
-# become able to stay, and leave room for fewer sentences than low-memory mode did. Is our rule a good one there?
+# More memory, more sentences in a pass, and the steps are wider at 1024 pixels. At one place the staircase of 512
+# pixels steps *down*: all weights have just become able to stay, and leave room for fewer sentences than low-memory
+# mode did. Is our rule a good one there?
 
 # %% [markdown]
 # ## 4 · Low-memory mode
 #
-# One network is on the GPU, the others wait in the computer's memory. The price: weights travel. Which, and when? Let us
-# watch which network is asked for while three sentences are answered one by one, and then together.
+# One network is on the GPU, the others wait in the computer's memory. The price: weights travel. Which, and when? Let
+# us watch which network is asked for while three sentences are answered one by one, and then together.
 
 # %%
 asked = ["the purple dog", "the penguin", "the apple"]
@@ -564,7 +568,8 @@ lesson.show(
 
 # %% [markdown]
 # Every box is one move. Sentence by sentence, text encoder, UNet and CLIP take turns and drive each other off the GPU.
-# Together, the text encoder reads all sentences first, then the UNet looks at all of them in one batch, then CLIP ranks.
+# Together, the text encoder reads all sentences first, then the UNet looks at all of them in one batch, then CLIP
+# ranks.
 
 # %% tags=["nbval-check-output"]
 size = {
@@ -585,15 +590,15 @@ agree = all(np.array_equal(a, b) for a, b in zip(runs["one by one"][2], runs["to
 lesson.claim("together, the masks are the same, with fewer than half of the moves", agree and 2 * counted["together"] < counted["one by one"])
 
 # %% [markdown]
-# If the link to the GPU carries 10 GiB a second, divide by ten and you have the seconds that low memory costs. So use it where you
-# must, and then ask all your sentences at once.
+# If the link to the GPU carries 10 GiB a second, divide by ten and you have the seconds that low memory costs. So use
+# it where you must, and then ask all your sentences at once.
 
 # %% [markdown]
 # ## 5 · Weights and caches
 #
-# The toy is bundled. The real weights come from the hub, at pinned commits, as safetensors only (a pickle can run code).
-# `refdiff-lite download sd15` in a terminal says the sizes first; if it breaks off, it goes on where it stopped. Without
-# it, `from_preset("sd15")` downloads at its first call.
+# The toy is bundled. The real weights come from the hub, at pinned commits, as safetensors only (a pickle can run
+# code). `refdiff-lite download sd15` in a terminal says the sizes first; if it breaks off, it goes on where it stopped.
+# Without it, `from_preset("sd15")` downloads at its first call.
 
 # %% tags=["nbval-check-output"]
 for name, entry in hub.WEIGHTS.items():
@@ -630,8 +635,8 @@ with TemporaryDirectory() as folder, patch.dict(os.environ, REFDIFF_CACHE=folder
         print(f"{what:21} computed {len(computed)} times so far")
 
 # %% [markdown]
-# Lesson 8 shows what happens otherwise: with too short a key, the published evaluation answers every
-# sentence of an object with the first one's mask ([fault 1](../docs/faults.md#fault-1)).
+# Lesson 8 shows what happens otherwise: with too short a key, the published evaluation answers every sentence of an
+# object with the first one's mask ([fault 1](../docs/faults.md#fault-1)).
 
 # %% [markdown]
 # ## 6 · What changes from toy to sd15
@@ -680,8 +685,8 @@ for name in columns[0]:
     print(f"{name:33}{columns[0][name]:>20}{columns[1][name]:>22}")
 
 # %% [markdown]
-# Two lines deserve a second look. Noise: the schedule is the same, the step is not, because the toy's was chosen on its own
-# val scenes. And `alpha`: a weight means nothing without the spread of the scores that it weighs (lesson 7).
+# Two lines deserve a second look. Noise: the schedule is the same, the step is not, because the toy's was chosen on its
+# own val scenes. And `alpha`: a weight means nothing without the spread of the scores that it weighs (lesson 7).
 #
 # How coarse is a grid, compared with the picture?
 
@@ -708,8 +713,9 @@ lesson.claim(
 )
 
 # %% [markdown]
-# Each cell has one attention value; everything finer in a word map is interpolated. What Stable Diffusion has more of is not
-# resolution but knowledge. The official code doubles the side to halve the cells, and pays for it with the fourth power.
+# Each cell has one attention value; everything finer in a word map is interpolated. What Stable Diffusion has more of
+# is not resolution but knowledge. The official code doubles the side to halve the cells, and pays for it with the
+# fourth power.
 #
 # And the **tokenizer**. The toy's vocabulary was learned from its own captions, CLIP's from the web. Its real one comes
 # with open_clip, so we may look:
@@ -724,8 +730,8 @@ for sentence in ("the purple dog", "the strawberry", "a man on a skateboard"):
     lesson.claim("CLIP's vocabulary has a piece for each word", one_each)
 
 # %% [markdown]
-# A word of its own world is one piece to the toy, and a strange word falls to bits. CLIP's vocabulary knows all of them. Splitting
-# a word is why lesson 3 finds a word's *last* piece by its place in the text.
+# A word of its own world is one piece to the toy, and a strange word falls to bits. CLIP's vocabulary knows all of
+# them. Splitting a word is why lesson 3 finds a word's *last* piece by its place in the text.
 
 # %% [markdown]
 # ## 7 · Your own photo
@@ -771,14 +777,14 @@ for (above, below), result in zip(axes.T[1:], results, strict=True):
 lesson.show("The photo; for each sentence the word map above and the chosen mask below.")
 
 # %% [markdown]
-# Above, the word maps; below, what was chosen. If a mask is wrong, go back the way it came (lesson 7): was there a proposal that
-# fits? Is the map on the right thing? If not, was the right *word* read? `result.plot()` shows it all.
+# Above, the word maps; below, what was chosen. If a mask is wrong, go back the way it came (lesson 7): was there a
+# proposal that fits? Is the map on the right thing? If not, was the right *word* read? `result.plot()` shows it all.
 
 # %% [markdown]
 # ## 8 · Time, measured properly
 #
-# A GPU works on its own. A call only queues the work and returns, so if you read the clock then, you time the queue. And the
-# first pass is slower than all others, while kernels are chosen and memory is fetched.
+# A GPU works on its own. A call only queues the work and returns, so if you read the clock then, you time the queue.
+# And the first pass is slower than all others, while kernels are chosen and memory is fetched.
 
 # %% [markdown]
 # ### Exercise 9.6 · The stopwatch
@@ -835,15 +841,16 @@ lesson.show(
 )
 
 # %% [markdown]
-# Left: the same work never takes quite the same time, so take a median, and compare things *in turn*, as a ratio. Right: a pass
-# is many small operations, and starting each costs time whatever its size. A batch shares that cost, so time per sentence should fall until the machine is
-# full. Does it, on yours? (Nothing here is checked: times depend on what else the machine does.)
+# Left: the same work never takes quite the same time, so take a median, and compare things *in turn*, as a ratio.
+# Right: a pass is many small operations, and starting each costs time whatever its size. A batch shares that cost, so
+# time per sentence should fall until the machine is full. Does it, on yours? (Nothing here is checked: times depend on
+# what else the machine does.)
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
 #
-# - **CUDA out of memory.** In this order: `low_memory=True`; SAM base instead of huge; a smaller `side_factor`; restart the
-#   runtime, since a notebook holds on to old results.
+# - **CUDA out of memory.** In this order: `low_memory=True`; SAM base instead of huge; a smaller `side_factor`; restart
+#   the runtime, since a notebook holds on to old results.
 # - **Black pictures, NaN.** An overflow in half precision, often in a fine-tune's VAE: keep that one in fp32.
 # - **A photo lying on its side.** Cameras store the turn in EXIF; `load_image` obeys it, plain Pillow does not.
 # - **"Offline", yet you are online.** `HF_HUB_OFFLINE=1` is set somewhere; a download needs it unset.
@@ -882,14 +889,18 @@ for what, attempt in attempts.items():
 # 3. A call to a GPU only queues the work. Without waiting, you time the queue.
 # </details>
 #
-# **Open question.** Your GPU has 8 GiB, and you want maps at 1024 pixels for 10,000 sentences about 1,000 photos. What would you keep on the GPU, in which
-# order would you work, and what would you store? Estimate the traffic, and say which of your numbers you trust least.
+# **Open question.** Your GPU has 8 GiB, and you want maps at 1024 pixels for 10,000 sentences about 1,000 photos. What
+# would you keep on the GPU, in which order would you work, and what would you store? Estimate the traffic, and say
+# which of your numbers you trust least.
 #
-# All of this was counted, and rehearsed at full size with random weights. With the real weights *you* may be first. Tell us what you find.
+# All of this was counted, and rehearsed at full size with random weights. With the real weights *you* may be first.
+# Tell us what you find.
 #
-# **References.** Micikevicius et al., *Mixed Precision Training* ([arXiv 1710.03740](https://arxiv.org/abs/1710.03740)).
-# Dao et al., *FlashAttention* ([arXiv 2205.14135](https://arxiv.org/abs/2205.14135)). Rombach et al., *Latent Diffusion*
-# ([arXiv 2112.10752](https://arxiv.org/abs/2112.10752)). Kirillov et al., *Segment Anything*
-# ([arXiv 2304.02643](https://arxiv.org/abs/2304.02643)). In the code: [networks/loading.py](../refdiff_lite/networks/loading.py),
-# [networks/hub.py](../refdiff_lite/networks/hub.py), [masks.py](../refdiff_lite/masks.py), [bench_memory.py](../benchmarks/bench_memory.py).
-# Symbols: [the glossary](../docs/glossary.md).
+# **References.** Micikevicius et al., *Mixed Precision Training* ([arXiv
+# 1710.03740](https://arxiv.org/abs/1710.03740)). Dao et al., *FlashAttention* ([arXiv
+# 2205.14135](https://arxiv.org/abs/2205.14135)). Rombach et al., *Latent Diffusion* ([arXiv
+# 2112.10752](https://arxiv.org/abs/2112.10752)). Kirillov et al., *Segment Anything* ([arXiv
+# 2304.02643](https://arxiv.org/abs/2304.02643)). In the code:
+# [networks/loading.py](../refdiff_lite/networks/loading.py), [networks/hub.py](../refdiff_lite/networks/hub.py),
+# [masks.py](../refdiff_lite/masks.py), [bench_memory.py](../benchmarks/bench_memory.py). Symbols: [the
+# glossary](../docs/glossary.md).

@@ -40,8 +40,8 @@ from refdiff_lite.viz import show_image
 
 # %% [markdown]
 # Every small network of these lessons was trained on two CPU cores, in some hours. Here you do it yourself, with the
-# same parts, in a world so small that a minute is enough to see each of them learn: eight kinds of thing, in close-ups of 64
-# pixels. If you have ten minutes to spend, change one number:
+# same parts, in a world so small that a minute is enough to see each of them learn: eight kinds of thing, in close-ups
+# of 64 pixels. If you have ten minutes to spend, change one number:
 
 # %%
 STEPS = 120  # 800: about ten minutes on one core, and far better pictures
@@ -61,8 +61,8 @@ def claim(sentence, holds):
 # %% [markdown]
 # ## 1 · What training sees
 #
-# Pictures with captions. Here is the generator of this lesson's small world. It knows what each thing is and where, as a photographer does. The trainer
-# gets the picture and a caption.
+# Pictures with captions. Here is the generator of this lesson's small world. It knows what each thing is and where, as
+# a photographer does. The trainer gets the picture and a caption.
 
 
 # %%
@@ -85,10 +85,11 @@ for ax, image, thing in zip(axes.flat, images, things, strict=False):
     show_image(image, ax, caption((thing,), rng))
 
 # %% [markdown]
-# A caption is drawn anew each time a picture is shown: sometimes it says the size, sometimes the place, not always an article. A
-# network that reads "boat" must find out for itself which pixels are the boat.
+# A caption is drawn anew each time a picture is shown: sometimes it says the size, sometimes the place, not always an
+# article. A network that reads "boat" must find out for itself which pixels are the boat.
 #
-# The **bundled** networks saw more, and it is worth knowing exactly what. A quarter of what their CLIP was shown looked like the lower row:
+# The **bundled** networks saw more, and it is worth knowing exactly what. A quarter of what their CLIP was shown looked
+# like the lower row:
 
 # %%
 figure, axes = plt.subplots(2, 6, figsize=(9, 3.3))
@@ -105,9 +106,10 @@ lesson.show(
 # ### Exercise 10.1 · Who has seen an outline?
 # **Difficulty** ●●○○○ · **Time** 5 minutes
 #
-# Ref-Diff promises to find masks with networks that were never shown masks. The bundled VAE was trained on crops of scenes, the UNet on
-# scenes with captions, CLIP on scenes and close-ups with captions; half of the close-ups were like the lower row. Which network was shown *where a thing
-# ends*? (a) the VAE; (b) CLIP; (c) the UNet; (d) none, for no trainer was given a mask.
+# Ref-Diff promises to find masks with networks that were never shown masks. The bundled VAE was trained on crops of
+# scenes, the UNet on scenes with captions, CLIP on scenes and close-ups with captions; half of the close-ups were like
+# the lower row. Which network was shown *where a thing ends*? (a) the VAE; (b) CLIP; (c) the UNet; (d) none, for no
+# trainer was given a mask.
 #
 # <details><summary>Hint</summary>
 #
@@ -122,11 +124,13 @@ answer = "b"
 checks.check_sees(answer)
 
 # %% [markdown]
-# No mask was *handed* to any trainer, so it would be easy to write "trained without masks" and leave it there. But a thing on black, cut along its own transparency, is
-# a mask in all but name. The toy CLIP has learned from twenty thousand of them what a cut-out looks like. CLIP ViT-B/16 has not.
+# No mask was *handed* to any trainer, so it would be easy to write "trained without masks" and leave it there. But a
+# thing on black, cut along its own transparency, is a mask in all but name. The toy CLIP has learned from twenty
+# thousand of them what a cut-out looks like. CLIP ViT-B/16 has not.
 #
-# So $S_D$ on crops is easier here than in reality. The word maps are another matter: VAE and UNet saw whole scenes, never an outline. (The UNet's text encoder
-# began as this CLIP's text tower; through it a trace may have come over.) The [model card](../data/models/toy/README.md) says the same.
+# So $S_D$ on crops is easier here than in reality. The word maps are another matter: VAE and UNet saw whole scenes,
+# never an outline. (The UNet's text encoder began as this CLIP's text tower; through it a trace may have come over.)
+# The [model card](../data/models/toy/README.md) says the same.
 
 # %% [markdown]
 # ## 2 · One loop for all three
@@ -145,8 +149,8 @@ ax.legend()
 lesson.show("Learning rate over steps for a short and a long run: a quick rise, a plateau, a smooth fall to zero.")
 
 # %% [markdown]
-# Second, the **running average** (EMA). At a high rate the weights jump about; their average is calmer, and better. After
-# every step,
+# Second, the **running average** (EMA). At a high rate the weights jump about; their average is calmer, and better.
+# After every step,
 #
 # $$\bar w \leftarrow k\,\bar w + (1 - k)\,w, \qquad k = \min\Big(0.999,\ \frac{1 + s}{10 + s}\Big).$$
 #
@@ -211,8 +215,9 @@ ax.legend()
 lesson.show("A weight that rises over 20 steps, and two averages that follow below it, that with 0.3 more closely.")
 
 # %% [markdown]
-# Third, the loop can be **stopped and resumed**. Each step draws its batch from a generator seeded by the number of the step,
-# and the checkpoint holds the weights, their average and the optimiser's memory. So a run in two parts ends with the same bits:
+# Third, the loop can be **stopped and resumed**. Each step draws its batch from a generator seeded by the number of the
+# step, and the checkpoint holds the weights, their average and the optimiser's memory. So a run in two parts ends with
+# the same bits:
 
 # %%
 first, _ = one_weight("parts", stop_at=7)
@@ -255,9 +260,10 @@ def there_and_back(model):
 before = there_and_back(vae)
 
 # %% [markdown]
-# The KL term has a tiny weight: the code need only stay near zero, as the UNet likes it. And the code is
-# *drawn* from the posterior, so the decoder learns to cope with a little noise. Train it, with Muon (`refdiff_lite/toy/muon.py`),
-# which makes every step of a weight matrix equally large in all directions. (`muon=0` is AdamW alone. Which gets further?)
+# The KL term has a tiny weight: the code need only stay near zero, as the UNet likes it. And the code is *drawn* from
+# the posterior, so the decoder learns to cope with a little noise. Train it, with Muon (`refdiff_lite/toy/muon.py`),
+# which makes every step of a weight matrix equally large in all directions. (`muon=0` is AdamW alone. Which gets
+# further?)
 
 
 # %%
@@ -292,9 +298,9 @@ lesson.show(
 )
 
 # %% [markdown]
-# Row by row: what goes in; what the untrained network makes of it; what yours does; what the full run reached. What is learned first? Look at the third
-# row, and then at numbers: how much of the originals' variance has been explained, in light and in colour, coarse (8 × 8 pixels at a time) and
-# fine?
+# Row by row: what goes in; what the untrained network makes of it; what yours does; what the full run reached. What is
+# learned first? Look at the third row, and then at numbers: how much of the originals' variance has been explained, in
+# light and in colour, coarse (8 × 8 pixels at a time) and fine?
 
 
 # %%
@@ -323,14 +329,15 @@ claim(
 )
 
 # %% [markdown]
-# Where it is light and where dark comes first; it carries most of the squared error. Colours lag behind, and so do edges. In the full run both arrive.
+# Where it is light and where dark comes first; it carries most of the squared error. Colours lag behind, and so do
+# edges. In the full run both arrive.
 
 # %% [markdown]
 # ## 4 · CLIP
 #
-# A batch of pictures and their captions. Compare all with all: a table of similarities, one row per picture. Each picture
-# must find its caption in its row, each caption its picture in its column. Both are classifications, so cross-entropy.
-# Toy numbers, two pictures and two captions:
+# A batch of pictures and their captions. Compare all with all: a table of similarities, one row per picture. Each
+# picture must find its caption in its row, each caption its picture in its column. Both are classifications, so
+# cross-entropy. Toy numbers, two pictures and two captions:
 
 # %% tags=["nbval-check-output"]
 logits = torch.tensor([[3.0, 1.0], [0.0, 2.0]])
@@ -344,8 +351,8 @@ print(
 
 # %% [markdown]
 # With real features the table is $s\,VT^\top$: normalised features of pictures and captions, times a learned scale.
-# open_clip has this loss, and ours agrees with it as long as all captions differ. In our small world they often do
-# not. Two pictures of "a cat" are both right answers to "a cat", and so they share the target.
+# open_clip has this loss, and ours agrees with it as long as all captions differ. In our small world they often do not.
+# Two pictures of "a cat" are both right answers to "a cat", and so they share the target.
 
 # %% tags=["nbval-check-output"]
 v, w = (torch.nn.functional.normalize(torch.randn(8, 16), dim=-1) for _ in range(2))
@@ -358,8 +365,8 @@ print(f"a network that knows nothing, 32 captions: {knows_nothing:.2f} = log 32 
 # ### Exercise 10.3 · The contrastive loss
 # **Difficulty** ●●●●○ · **Time** 20 minutes
 #
-# Write it, with shared targets for captions that are equal to the letter: if three captions of a batch are "a cat", each of the three has a third of the
-# target.
+# Write it, with shared targets for captions that are equal to the letter: if three captions of a batch are "a cat",
+# each of the three has a third of the target.
 #
 # <details><summary>Hint</summary>
 #
@@ -411,8 +418,8 @@ def accuracy(clip):
 # ### Exercise 10.4 · Predict: how far in a few dozen steps?
 # **Difficulty** ●○○○○ · **Time** 2 minutes
 #
-# CLIP now trains on batches of 32 pictures. There are eight kinds, so chance is 12.5 %. Which percentage of the 64 pictures that training never saw
-# will it name correctly after 48 steps?
+# CLIP now trains on batches of 32 pictures. There are eight kinds, so chance is 12.5 %. Which percentage of the 64
+# pictures that training never saw will it name correctly after 48 steps?
 #
 # <details><summary>Hint</summary>
 #
@@ -455,8 +462,8 @@ claim(
 
 # %% [markdown]
 # Before: stripes. Some captions are close to all pictures alike, whatever they show, and the numbers at the colour bar
-# are small. After: a red diagonal. Red off the diagonal marks kinds that look alike to a young network. Could you
-# have said which?
+# are small. After: a red diagonal. Red off the diagonal marks kinds that look alike to a young network. Could you have
+# said which?
 
 # %% [markdown]
 # ## 5 · The UNet
@@ -475,8 +482,8 @@ by_hand = a.sqrt() * latents[:4] + (1 - a).sqrt() * noise
 torch.testing.assert_close(by_hand, scheduler.add_noise(latents[:4], noise, t))
 
 # %% [markdown]
-# Why the noise, and not the picture? Given $x_t$, either tells you the other. But noise has variance 1 at every $t$, so no
-# timestep dominates the loss. It also gives the loss a scale: whoever always answers "no noise" scores the mean of
+# Why the noise, and not the picture? Given $x_t$, either tells you the other. But noise has variance 1 at every $t$, so
+# no timestep dominates the loss. It also gives the loss a scale: whoever always answers "no noise" scores the mean of
 # $n^2$, which is 1.
 
 # %% tags=["nbval-check-output"]
@@ -508,8 +515,8 @@ def unet_loss(generator, rng):
 
 
 # %% [markdown]
-# How do we know that it reads? Give it the right caption, and a wrong one, for pictures that it has never seen, with the
-# same noise. If it reads, the wrong caption costs.
+# How do we know that it reads? Give it the right caption, and a wrong one, for pictures that it has never seen, with
+# the same noise. If it reads, the wrong caption costs.
 
 # %%
 names = [f"the {thing.category}" for thing in things[seen:]]
@@ -564,22 +571,24 @@ learned = float((pictures["guess before"] - pictures[f"guess after {STEPS} steps
 claim("another caption changes the guess far less than training did", moved < 0.1 * learned)
 
 # %% [markdown]
-# Before, the guess is noise. After, it is a soft picture: the network has learned that pictures are smooth, and roughly what is
-# where. Compare the last two rows. After so short a run they hardly differ, for the noised picture tells more
+# Before, the guess is noise. After, it is a soft picture: the network has learned that pictures are smooth, and roughly
+# what is where. Compare the last two rows. After so short a run they hardly differ, for the noised picture tells more
 # than the caption does. The longer you train, the more they part.
 
 # %% [markdown]
 # ### Exercise 10.5 · Repair: what is a caption worth?
 # **Difficulty** ●●○○○ · **Time** 10 minutes
 #
-# The *gain* is the share of the mean error that the right caption saves. A colleague computes it from the errors of many pictures:
+# The *gain* is the share of the mean error that the right caption saves. A colleague computes it from the errors of
+# many pictures:
 #
 # ```python
 # def gain(right, wrong):
 #     return (1 - right / wrong).mean()
 # ```
 #
-# A picture with tiny errors now counts as much as one with large errors, and if one of its errors is near zero the number can be anything. Mend it.
+# A picture with tiny errors now counts as much as one with large errors, and if one of its errors is near zero the
+# number can be anything. Mend it.
 #
 # <details><summary>Hint</summary>
 #
@@ -652,15 +661,15 @@ claim(
 )
 
 # %% [markdown]
-# All losses fall at once (dotted in CLIP's panel: chance). In the last panel the two curves hardly part: first the UNet learns what *all* pictures have in
-# common, and only then does a word begin to pay.
+# All losses fall at once (dotted in CLIP's panel: chance). In the last panel the two curves hardly part: first the UNet
+# learns what *all* pictures have in common, and only then does a word begin to pay.
 
 # %% [markdown]
 # ## 6 · The full run
 #
-# All 45 kinds, tints, scenes of up to five things, many thousands of steps. The logs are bundled; they were written as the
-# networks were trained, by the loop that you have just used. `emergence` is a second training from scratch by the final recipe, its first
-# thousand steps only.
+# All 45 kinds, tints, scenes of up to five things, many thousands of steps. The logs are bundled; they were written as
+# the networks were trained, by the loop that you have just used. `emergence` is a second training from scratch by the
+# final recipe, its first thousand steps only.
 
 # %%
 logs = {}
@@ -715,10 +724,11 @@ lesson.claim(
 )
 
 # %% [markdown]
-# The last panel is what these lessons live on. Nobody asked for it: the loss speaks of noise only. But a caption can pay only
-# if its words reach the right pixels, and so the maps of attention become maps of things. Dotted: chance. The caption
-# counts most at middle $t$: at small $t$ the pixels tell everything, at large $t$ all is noise. (A curve that starts late was not measured before. Dashed in the VAE's panel: its
-# decoder, trained on alone; in CLIP's: an older measure, on close-ups.)
+# The last panel is what these lessons live on. Nobody asked for it: the loss speaks of noise only. But a caption can
+# pay only if its words reach the right pixels, and so the maps of attention become maps of things. Dotted: chance. The
+# caption counts most at middle $t$: at small $t$ the pixels tell everything, at large $t$ all is noise. (A curve that
+# starts late was not measured before. Dashed in the VAE's panel: its decoder, trained on alone; in CLIP's: an older
+# measure, on close-ups.)
 #
 # Does the caption pay first, or do the words find their pixels first? The training from scratch tells:
 
@@ -738,30 +748,32 @@ lesson.claim("after 250 steps far more nouns are found than by chance", start[0]
 lesson.claim("at that time the caption saves less than 1 % of the error", start[0]["gain_500"] < 0.01)
 
 # %% [markdown]
-# The words come to their pixels *early*, long before the caption is worth much. A first, rough "this word belongs there" is cheap. To paint the thing so much
-# better for knowing its name takes the rest of the training: the caption's benefit keeps growing long after most nouns are found.
+# The words come to their pixels *early*, long before the caption is worth much. A first, rough "this word belongs
+# there" is cheap. To paint the thing so much better for knowing its name takes the rest of the training: the caption's
+# benefit keeps growing long after most nouns are found.
 
 # %% [markdown]
-# **Try it.** `make train-toy` does all of it, in hours on two cores, and resumes from `build/toy` whenever you stop it. A smaller
-# run of the whole, in a folder of its own:
+# **Try it.** `make train-toy` does all of it, in hours on two cores, and resumes from `build/toy` whenever you stop it.
+# A smaller run of the whole, in a folder of its own:
 #
 # ```bash
 # python -m refdiff_lite.toy --work build/try --out build/try/out --vae-steps 300 --decoder-steps 300 --clip-steps 300 --unet-steps 500 --scenes 2000 --closeups 4000
 # ```
 #
-# The story of the bundled weights, with all that did not help, is in
-# [data/models/toy](../data/models/toy/README.md).
+# The story of the bundled weights, with all that did not help, is in [data/models/toy](../data/models/toy/README.md).
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
 #
-# - **The network learns what you did not mean.** When half of all things were tinted, the UNet looked at colours and not at
-#   shapes: "a purple cat" can be matched by its colour alone. Data are part of the method.
-# - **The data tell more than you say.** No mask was handed over, and yet CLIP saw outlines. Ask what a picture gives away.
+# - **The network learns what you did not mean.** When half of all things were tinted, the UNet looked at colours and
+#   not at shapes: "a purple cat" can be matched by its colour alone. Data are part of the method.
+# - **The data tell more than you say.** No mask was handed over, and yet CLIP saw outlines. Ask what a picture gives
+#   away.
 # - **Testing on what was trained on.** A network can learn 600 pictures by heart. Look at new ones.
 # - **Equal captions as wrong answers.** The loss can't reach zero, and CLIP learns to tell twins apart.
 # - **The average without a warm-up.** After 100 steps nine tenths of it are still the random start.
-# - **A good loss is no good network.** The UNet's loss hardly moves while its caption's gain doubles. Log what you care about.
+# - **A good loss is no good network.** The UNet's loss hardly moves while its caption's gain doubles. Log what you care
+#   about.
 # </details>
 
 # %% tags=["nbval-check-output"]
@@ -780,21 +792,21 @@ folder.cleanup()
 #
 # <details><summary>Answers</summary>
 #
-# 1. CLIP: a quarter of its pictures were things on black, cut along their outlines. $S_D$ on crops is easier than with a real CLIP. $S_G$ comes from a UNet
-#    that saw whole scenes.
+# 1. CLIP: a quarter of its pictures were things on black, cut along their outlines. $S_D$ on crops is easier than with
+#    a real CLIP. $S_G$ comes from a UNet that saw whole scenes.
 # 2. Words find their pixels early; the caption's gain grows long after.
 # 3. Noise has variance 1 at every timestep, so none dominates. A loss of 1 is the answer "no noise".
 # </details>
 #
-# **Open question.** How would you measure what the cut-outs are worth to $S_D$? Design the experiment: what is trained, what is held fixed, on which split is it judged,
-# and which result would surprise you?
+# **Open question.** How would you measure what the cut-outs are worth to $S_D$? Design the experiment: what is trained,
+# what is held fixed, on which split is it judged, and which result would surprise you?
 #
-# You have rebuilt Ref-Diff from its data to its last number. Where next: run it on a photo of yours (lesson 9), or break
-# something and measure what it costs (`make ablation`).
+# You have rebuilt Ref-Diff from its data to its last number. Where next: run it on a photo of yours (lesson 9), or
+# break something and measure what it costs (`make ablation`).
 #
 # **References.** Kingma and Welling, *Auto-Encoding Variational Bayes* ([arXiv
 # 1312.6114](https://arxiv.org/abs/1312.6114)). Radford et al., *CLIP* ([arXiv
 # 2103.00020](https://arxiv.org/abs/2103.00020)). Ho et al., *Denoising Diffusion Probabilistic Models* ([arXiv
 # 2006.11239](https://arxiv.org/abs/2006.11239)). Rombach et al., *Latent Diffusion* ([arXiv
-# 2112.10752](https://arxiv.org/abs/2112.10752)). In the code:
-# [toy/](../refdiff_lite/toy). Symbols: [the glossary](../docs/glossary.md).
+# 2112.10752](https://arxiv.org/abs/2112.10752)). In the code: [toy/](../refdiff_lite/toy). Symbols: [the
+# glossary](../docs/glossary.md).
