@@ -88,8 +88,8 @@ for ax, image, thing in zip(axes.flat, images, things, strict=False):
 # A caption is drawn anew each time a picture is shown: sometimes it says the size, sometimes the place, not always an
 # article. A network that reads "boat" must find out for itself which pixels are the boat.
 #
-# The **bundled** networks saw more, and it is worth knowing exactly what. A quarter of what their CLIP was shown looked
-# like the lower row:
+# The **bundled** networks saw more, and it is worth knowing exactly what. Up to a quarter of what their CLIP was shown
+# looked like the lower row:
 
 # %%
 figure, axes = plt.subplots(2, 6, figsize=(9, 3.3))
@@ -792,8 +792,8 @@ folder.cleanup()
 #
 # <details><summary>Answers</summary>
 #
-# 1. CLIP: a quarter of its pictures were things on black, cut along their outlines. $S_D$ on crops is easier than with
-#    a real CLIP. $S_G$ comes from a UNet that saw whole scenes.
+# 1. CLIP: up to a quarter of its pictures were things on black, cut along their outlines. $S_D$ on crops is easier than
+#    with a real CLIP. $S_G$ comes from a UNet that saw whole scenes.
 # 2. Words find their pixels early; the caption's gain grows long after.
 # 3. Noise has variance 1 at every timestep, so none dominates. A loss of 1 is the answer "no noise".
 # </details>
