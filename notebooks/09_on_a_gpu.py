@@ -95,7 +95,7 @@ if nets.device.type == "cpu":
 # %% [markdown]
 # ## 2 · What half precision does
 #
-# Sixteen bits: one for the sign, five for the exponent, ten for the digits. The largest number is 65504, and the step
+# Sixteen bits: one for the sign, five for the exponent, ten bits for the digits. The largest number is 65504, and the step
 # to the next number is about a thousandth of the number itself.
 
 # %% [markdown]
@@ -360,7 +360,7 @@ print(f"all in half: {2 * sum(count.values()) / 2**30:.2f} GiB")
 #
 # <details><summary>Hint</summary>
 #
-# First the tokens: `(side // 8 // factor) ** 2`. Then heads × tokens² × bytes.
+# How many tokens has the layer? Its matrix has a row and a column for each, and there is one for every head.
 # </details>
 
 
@@ -434,8 +434,7 @@ parts = {side: {n: (weights[n], ACTIVATIONS[n][k]) for n in real} for k, side in
 #
 # <details><summary>Hint</summary>
 #
-# All at once: the sum of all weights, and the largest activations. Low memory: for each network weights plus
-# activations; then the maximum.
+# For each of the two modes, list what lies on the GPU while the UNet works, while the VAE works, and so on.
 # </details>
 
 
