@@ -1,6 +1,6 @@
 # ---
 # title: CLIP ranks the proposals
-# minutes: 60
+# minutes: 75
 # cpu: 1
 # goals:
 #   - cut a proposal out for CLIP, and give CLIP a class token that sees one proposal only
@@ -549,6 +549,7 @@ lesson.show(
 )
 
 
+# %%
 def gain(style, a, b):
     chosen = [r for r in rows if r["style"] == style]
     change = hits(chosen, crop_alone(a)) - hits(chosen, crop_alone(b))
@@ -740,7 +741,7 @@ lesson.claim("each branch is right where the other errs", min(only.values()) > 0
 
 # %% [markdown]
 # ### Exercise 6.6 · For which β does a proposal win?
-# **Difficulty** ●●●●○ · **Time** 25 minutes
+# **Difficulty** ●●●●○ · **Time** 20 minutes
 #
 # Given both branches' scores of one sentence, find *exactly* the β between 0 and 1 for which proposal $k$ has the
 # highest $S_D$. They form one interval. (Why can there be no gap in it?) Return `(low, high)`, or `()` where $k$ never

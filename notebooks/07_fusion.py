@@ -1,6 +1,6 @@
 # ---
 # title: Fusion, two scores become one
-# minutes: 60
+# minutes: 85
 # cpu: 1
 # goals:
 #   - compute S_G, S_D and S by hand, and predict at which alpha the winner changes
@@ -272,6 +272,7 @@ names = list(sample.categories)
 a = model.config.weight_g / (model.config.weight_g + model.config.weight_d)
 
 
+# %%
 def judged(scene, sample, text):
     """S_G and S_D of the sample's true masks, (N,) arrays in the sample's order."""
     found = scene.segment(text, "full", "oracle")
@@ -555,7 +556,7 @@ lesson.claim("with 50 sentences choosing alone reports at least 10 points too mu
 
 # %% [markdown]
 # ### Exercise 7.5 · The exact plateau
-# **Difficulty** ●●●●● · **Time** 35 minutes
+# **Difficulty** ●●●●● · **Time** 30 minutes
 #
 # A grid of fourteen α may miss the best. Between 0 and 1 the accuracy changes only where two lines of some sentence
 # cross. Find the α range with the highest accuracy *exactly*: return `(low, high, accuracy)`. If several ranges share

@@ -317,7 +317,7 @@ for n in (12, 40, 160):
 
 # %% [markdown]
 # ### Exercise 8.2 · The paired interval
-# **Difficulty** ●●●●○ · **Time** 25 minutes
+# **Difficulty** ●●●●○ · **Time** 20 minutes
 #
 # Two methods answered the same sentences. Give the 95 % interval of the *difference* of their means, drawn by image.
 # The draws are given, so that your numbers can be compared: each line of `draws` is one redrawn data set, a list of
@@ -492,7 +492,7 @@ for sentence in ("the bright cup", "left of the dog", "the cup on the left", "ri
 
 # %% [markdown]
 # ### Exercise 8.5 · Repair: a word, and a place
-# **Difficulty** ●●●○○ · **Time** 15 minutes
+# **Difficulty** ●●●○○ · **Time** 10 minutes
 #
 # Write the rule: "left" or "right" as a *whole word*, not followed by "of". If several qualify, the one that comes
 # first in the sentence wins.

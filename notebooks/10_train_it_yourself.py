@@ -1,6 +1,6 @@
 # ---
 # title: Train it yourself
-# minutes: 60
+# minutes: 70
 # cpu: 2
 # goals:
 #   - write the losses by hand, and check each with a library
@@ -83,6 +83,9 @@ print(images.shape, images.dtype, "of which trained on:", seen)
 figure, axes = plt.subplots(2, 6, figsize=(9, 3.5))
 for ax, image, thing in zip(axes.flat, images, things, strict=False):
     show_image(image, ax, caption((thing,), rng))
+lesson.show(
+    "Twelve close-ups of single things on soft backgrounds, each with a caption such as a large apple, or the bottom car."
+)
 
 # %% [markdown]
 # A caption is drawn anew each time a picture is shown: sometimes it says the size, sometimes the place, not always an
