@@ -188,9 +188,9 @@ lesson.claim(
 )
 
 # %% [markdown]
-# The noun is not neutral. "Car" leans towards the red one, because red is the colour of an ordinary car in this world.
-# The sentence overrides that. Only the differences between bars count: a real CLIP gives almost every pair 0.2 to 0.3,
-# and ranks well all the same.
+# The noun is not neutral. "Car" leans towards the red one; in this world an untinted car is red. The sentence overrides
+# that. Only the differences between bars count: a real CLIP gives almost every pair 0.2 to 0.3, and ranks well all the
+# same.
 
 # %% [markdown]
 # ## 2 · A class token that sees one mask
@@ -210,7 +210,7 @@ lesson.claim("outside the mask the attention is exactly 0, and the rest still su
 torch.testing.assert_close(masked.sum(), torch.tensor(1.0))
 
 # %% [markdown]
-# So $-\infty$ is added *before* the softmax. Multiplying by 0 afterwards would leave weights that sum to less than 1.
+# So $-\infty$ is added *before* the softmax.
 #
 # One pass serves all proposals. Put $N$ class tokens in front of the $P$ patches. Each token sees itself and its own
 # patches, and no other token. Patches see all patches and no token, so they are computed as if no token were there.
