@@ -131,9 +131,9 @@ checks.check_sees(answer)
 # thing on black, cut along its own transparency, is a mask in all but name. The toy CLIP has learned from twenty
 # thousand of them what a cut-out looks like. CLIP ViT-B/16 has not.
 #
-# So $S_D$ on crops is easier here than in reality. The word maps are another matter: VAE and UNet saw whole scenes,
-# never an outline. (The UNet's text encoder began as this CLIP's text tower; through it a trace may have come over.)
-# The [model card](../data/models/toy/README.md) says the same.
+# So in this respect $S_D$ on crops is easier here than in reality. The word maps are another matter: VAE and UNet saw
+# whole scenes, never an outline. (The UNet's text encoder began as this CLIP's text tower; through it a trace may have
+# come over.) The [model card](../data/models/toy/README.md) says the same.
 
 # %% [markdown]
 # ## 2 · One loop for all three
@@ -486,8 +486,8 @@ torch.testing.assert_close(by_hand, scheduler.add_noise(latents[:4], noise, t))
 
 # %% [markdown]
 # Why the noise, and not the picture? Given $x_t$, either tells you the other. But noise has variance 1 at every $t$, so
-# no timestep dominates the loss. It also gives the loss a scale: whoever always answers "no noise" scores the mean of
-# $n^2$, which is 1.
+# the target is equally large at every timestep. It also gives the loss a scale: whoever always answers "no noise"
+# scores the mean of $n^2$, which is 1.
 
 # %% tags=["nbval-check-output"]
 n = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
@@ -671,8 +671,8 @@ claim(
 # ## 6 · The full run
 #
 # All 45 kinds, tints, scenes of up to five things, many thousands of steps. The logs are bundled; they were written as
-# the networks were trained, by the loop that you have just used. `emergence` is a second training from scratch by the
-# final recipe, its first thousand steps only.
+# the networks were trained, by the loop that you have just used. `emergence` is a second training of the UNet from
+# scratch by the final recipe, its first thousand steps only; its text encoder starts from CLIP's, as it always does.
 
 # %%
 logs = {}
@@ -730,8 +730,8 @@ lesson.claim(
 # The last panel is what these lessons live on. Nobody asked for it: the loss speaks of noise only. But a caption can
 # pay only if its words reach the right pixels, and so the maps of attention become maps of things. Dotted: chance. The
 # caption counts most at middle $t$: at small $t$ the pixels tell everything, at large $t$ all is noise. (A curve that
-# starts late was not measured before. Dashed in the VAE's panel: its decoder, trained on alone; in CLIP's: an older
-# measure, on close-ups.)
+# starts late was not measured before. The dips in the gain are where the recipe changed. Dashed in the VAE's panel: its
+# decoder, trained on alone; in CLIP's: an older measure, on close-ups.)
 #
 # Does the caption pay first, or do the words find their pixels first? The training from scratch tells:
 
@@ -798,7 +798,7 @@ folder.cleanup()
 # 1. CLIP: up to a quarter of its pictures were things on black, cut along their outlines. $S_D$ on crops is easier than
 #    with a real CLIP. $S_G$ comes from a UNet that saw whole scenes.
 # 2. Words find their pixels early; the caption's gain grows long after.
-# 3. Noise has variance 1 at every timestep, so none dominates. A loss of 1 is the answer "no noise".
+# 3. The target is equally large at every timestep. A loss of 1 is the answer "no noise".
 # </details>
 #
 # **Open question.** How would you measure what the cut-outs are worth to $S_D$? Design the experiment: what is trained,
