@@ -169,7 +169,7 @@ def notebook(lesson: Lesson, exercises: bool = False) -> Any:
         elif cell is not cells[0]:
             cell.source = link_lessons(cell.source, lesson)
         if cell.cell_type == "markdown" and exercises:  # the copies lie one folder deeper
-            cell.source = re.sub(r"\]\(\.\./(docs|refdiff_lite|data)/", r"](../../\1/", cell.source)
+            cell.source = re.sub(r"\]\(\.\./(docs|refdiff_lite|data|benchmarks)/", r"](../../\1/", cell.source)
         digest = hashlib.sha256(cell.source.encode()).hexdigest()[:12]
         seen[digest] = seen.get(digest, 0) + 1
         cell.id = f"{digest}-{seen[digest]}"
