@@ -320,8 +320,8 @@ lesson.claim("the best head has at least half as much again as the worst", max(b
 
 # %% [markdown]
 # Here the heads do not divide the work between things and ground: all four look at the dog, some at more of it than
-# others. The paper takes the mean of all. This is simple, and the sharpest head could do slightly better. In large
-# models heads differ more. Now **layers** against **timesteps**:
+# others. The paper takes the mean of all. This is simple, and the sharpest head could do slightly better. In a large
+# model heads may well differ more; look. Now **layers** against **timesteps**:
 
 # %%
 names = list(maps.maps)
@@ -349,8 +349,8 @@ lesson.claim("the layer up 1.0 is the best at every timestep, and gets better wi
 # %% [markdown]
 # From left to right the maps go down into the UNet, to its bottom, and up again. On an 8 × 8 grid no outline can be
 # drawn; the two layers at the bottom hardly know the dog at all. From top to bottom the noise grows. One would expect
-# the maps to get worse. In the cleanest layer the opposite happens: with more noise the UNet has more need of the
-# word. But this is one picture of a dog in a striking colour. Section 8 measures.
+# the maps to get worse. In the cleanest layer the opposite happens, perhaps because with more noise the UNet has more
+# need of the word. But this is one picture of a dog in a striking colour. Section 8 measures.
 
 # %%
 print(len(maps.maps), "layers, grids", sorted({tuple(m.shape[1:3]) for m in maps.maps.values()}, reverse=True))
@@ -468,9 +468,39 @@ lesson.claim('in "the purple dog" it lights up the purple one alone', tinted[1] 
 lesson.claim('in "the dog on the left" it lights up both, for "left" comes after it', min(placed[0], placed[1]) > 0.15)
 
 # %% [markdown]
-# This is a discovery. Diffusion reads one word, and yet tells two dogs apart, because the text encoder has already
-# written "purple" into "dog". But it can only have written what came **before**. A word that comes after cannot help.
-# What of words before it that say a size or a place? Count, on scenes with two of a kind:
+# This is a discovery. Diffusion reads one word, and yet tells two dogs apart. Who told it? Perhaps the text encoder,
+# which may have written "purple" into the vector of "dog". Or "purple" acts in the UNet, next to "dog". An experiment
+# decides: exchange the two vectors of "dog", and leave every other word in its place.
+
+
+# %%
+def dog_map(text, token):
+    """S_G of every thing, for the map of one token under an encoded prompt."""
+    with record_attention(unet, "up") as found, torch.no_grad():
+        unet(scene.noised[0], scene.timesteps[model.config.noise_step], text)
+    return generative_score(word_map(found, [token], scene.size).cpu(), truth)
+
+
+with_tint, plain = model.encode_prompt(["the purple dog"]), model.encode_prompt(["the dog"])
+given, taken = plain.clone(), with_tint.clone()
+given[0, 2], taken[0, 3] = with_tint[0, 3], plain[0, 2]  # "dog" is token 2 of "the dog", 3 of "the purple dog"
+exchanged = {
+    '"the dog"': dog_map(plain, 2),
+    '"the dog", with the vector from "the purple dog"': dog_map(given, 2),
+    '"the purple dog", with the vector from "the dog"': dog_map(taken, 3),
+}
+for label, s_g in exchanged.items():
+    print(f"{label:50} brown dog {s_g[0]:+.2f}, purple dog {s_g[1]:+.2f}")
+lone, told, untold = exchanged.values()
+lesson.claim("the vector alone carries the tint", told[0] < 0.05 < 0.4 < told[1])
+lesson.claim(
+    'without it the word "purple" in the prompt does nothing for "dog"', bool((untold - lone).abs().max() < 0.1)
+)
+
+# %% [markdown]
+# It was the text encoder. And since it lets a token look only at those **before** it, a word that comes after the
+# noun cannot write anything into it. What of words before the noun that say a size or a place? Count, on scenes with
+# two of a kind:
 
 
 # %%

@@ -586,7 +586,10 @@ for name, (used, placed, _) in runs.items():
         f"{name:10} {len(moves):2d} moves; on SD 1.5 that is {sum(size[m] for m in moves) / 1024:.1f} GiB onto the GPU"
     )
 agree = all(np.array_equal(a, b) for a, b in zip(runs["one by one"][2], runs["together"][2], strict=True))
-lesson.claim("together, the masks are the same, with fewer than half of the moves", agree and 2 * counted["together"] < counted["one by one"])
+lesson.claim(
+    "together, the masks are the same, with fewer than half of the moves",
+    agree and 2 * counted["together"] < counted["one by one"],
+)
 
 # %% [markdown]
 # If the link to the GPU carries 10 GiB a second, divide by ten and you have the seconds that low memory costs. So use
