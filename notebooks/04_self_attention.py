@@ -418,10 +418,9 @@ lesson.claim("with two groups, one of them is roughly the things", part > 0.5)
 lesson.claim("with ten groups the ground is in five or more", pieces[10] >= 5)
 
 # %% [markdown]
-# Colours are only names here. Two groups part things from ground; with more, the ground falls apart as well, since it
-# is large and its far ends do not look at each other. No number of groups is right for every picture. For
-# **proposals** (lesson 5) this does not matter much: bad ones lose when they are ranked. What matters is that each
-# thing has one good one.
+# Colours are only names here. Two groups part things from ground; with more, the ground falls apart as well. No
+# number of groups is right for every picture. For **proposals** (lesson 5) this does not matter much: bad ones lose
+# when they are ranked. What matters is that each thing has one good one.
 
 # %%
 proposals = {kind: scene.proposals(kind).masks.numpy() for kind in ("self-attention", "felzenszwalb")}
@@ -476,8 +475,8 @@ lesson.claim("and yet the right thing is chosen more often", changes["right thin
 
 # %% [markdown]
 # A blocky mask of the right thing is better for choosing than no mask at all: clusters of self-attention miss fewer
-# things, and a smooth ground is no condition. But their outlines are coarse, and mIoU counts every pixel. ToyRef's
-# calm grounds are kind to Felzenszwalb; photographs may not be.
+# things (lesson 5 shows it), and a smooth ground is no condition. But their outlines are coarse, and mIoU counts
+# every pixel. ToyRef's calm grounds are kind to Felzenszwalb; photographs may not be.
 
 # %% [markdown]
 # ## 6 · What does the flow add?

@@ -321,10 +321,10 @@ assert (RefDiffConfig.paper().weak_choice, RefDiffConfig.toy().weak_choice) == (
 
 # %% [markdown]
 # The paper reports 21.5 % mIoU for variant G on RefCOCO, by what reads as the same rule; here that rule gives 2.5 %.
-# Why? The bound holds for every map, so $S_G$ must favour small masks there as well. But things in RefCOCO fill far
-# more of their picture, maps of Stable Diffusion are broader, and perhaps the paper chose in another way than its
-# text says; the official code does not contain the variant. We do not know. The preset `paper` keeps the rule as it
-# is written, the preset `toy` uses Otsu, and says so.
+# Why? The bound holds for every map, so $S_G$ must favour small masks there as well. But things in RefCOCO may fill
+# more of their picture, the maps of Stable Diffusion may be broader, and perhaps the paper chose in another way than
+# its text says; the official code does not contain the variant. We do not know. The preset `paper` keeps the rule as
+# it is written, the preset `toy` uses Otsu, and says so.
 
 # %% [markdown]
 # ### Exercise 5.4 · The best cut at any height
@@ -574,8 +574,8 @@ ax.set(xlim=(-1, 31), ylim=(-1, 11), xlabel="px", ylabel="px", title="kept: soli
 lesson.show("Four boxes; the ones that your suppression keeps are solid, the dropped one dotted.")
 
 # %% [markdown]
-# The official code then keeps the ten **largest** masks and drops those of up to 10,000 pixels, a limit made for
-# photographs of about 1024 pixels. What would that do to ToyRef?
+# The official code then keeps the ten **largest** masks and drops those of up to 10,000 pixels, a limit that was set
+# for the photographs of RefCOCO. What would that do to ToyRef?
 
 # %%
 official = RefDiffConfig.official()
@@ -643,8 +643,8 @@ lesson.claim("over all of test the ceiling by colour is higher", high < 0)
 # %% [markdown]
 # Read a curve from left to right: it stays level while the masks are good and drops where they end. Attention offers
 # something for nearly every object, but nothing precise. Felzenszwalb offers precise masks, and for some objects
-# nothing. Its calm grounds make ToyRef easy for it; a photograph of a crowd would turn the tables. Where does it fail
-# here?
+# nothing. ToyRef's calm grounds make it easy for colour; a photograph of a crowd might turn the tables. Where does it
+# fail here?
 
 # %%
 best = np.array(ceiling["felzenszwalb"])
