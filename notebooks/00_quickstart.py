@@ -394,8 +394,8 @@ for variant, found in results.items():
 # - No proposal covers the thing: then nothing that follows can repair it (lesson 5).
 # - The toy networks know ToyRef and nothing else. On a photograph the code runs, but the masks mean little: there you
 #   need `PRESET = "sd15"`, a GPU, and lesson 9.
-# - Names. The README of the official code now calls the fused method *Ref-Diff+*, and "Ref-Diff" the generative part
-#   alone. Here "Ref-Diff" is the whole, as in the paper, and the parts are `g`, `gs`, `ds`, `full`.
+# - Names. The README of the official code now calls the fused method *Ref-Diff+*. Here "Ref-Diff" is the whole, as in
+#   the paper, and its variants are `g`, `gs`, `ds` and `full`.
 # </details>
 
 # %% [markdown]
