@@ -1,7 +1,7 @@
 # ---
 # title: Latents and noise
 # minutes: 80
-# cpu: 0.3
+# cpu: 0.2
 # goals:
 #   - measure what the VAE keeps of a picture and what it loses
 #   - add noise of any strength in one line, and plot the schedule that sets the strength

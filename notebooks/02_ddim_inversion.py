@@ -1,7 +1,7 @@
 # ---
 # title: DDIM inversion
 # minutes: 90
-# cpu: 0.5
+# cpu: 0.3
 # goals:
 #   - turn DDIM round, and find the noise that a picture could have come from
 #   - say which assumption breaks, and show it with a number

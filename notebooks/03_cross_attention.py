@@ -1,7 +1,7 @@
 # ---
 # title: "Cross-attention: from a word to its pixels"
 # minutes: 90
-# cpu: 0.6
+# cpu: 0.3
 # goals:
 #   - compute attention between pixels and words by hand, and get the UNet's own numbers
 #   - read maps of heads, layers and timesteps, and say what each is good for

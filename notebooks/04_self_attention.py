@@ -1,7 +1,7 @@
 # ---
 # title: "Self-attention: which pixels belong together"
 # minutes: 65
-# cpu: 0.4
+# cpu: 0.2
 # goals:
 #   - draw one pixel's view of the picture
 #   - let a word's map flow along self-attention, and say what it ends in

@@ -1,7 +1,7 @@
 # ---
 # title: Proposals, masks that might be the answer
 # minutes: 90
-# cpu: 0.5
+# cpu: 0.2
 # goals:
 #   - measure what a set of proposals allows at best, before any ranking
 #   - say why the score S_G, free to choose a threshold, chooses a few pixels, and mend it with Otsu's criterion
