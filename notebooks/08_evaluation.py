@@ -359,7 +359,7 @@ draws = rng.choice(np.unique(images), (500, len(samples)))
 figure, ax = plt.subplots(figsize=(5.5, 2.1))
 narrower = []
 for k, (a, b) in enumerate((("g", "full"), ("gs", "ds"), ("ds", "full"))):
-    low, high = paired_interval(per_sentence[a], per_sentence[b], images, draws)
+    low, high = map(float, paired_interval(per_sentence[a], per_sentence[b], np.array(images), draws))
     widths = [np.subtract(*bootstrap(per_sentence[v], images)[::-1]) for v in (a, b)]
     alone, change = np.hypot(*widths), (per_sentence[b] - per_sentence[a]).mean()
     ax.plot(100 * change + 50 * alone * np.array([-1, 1]), [k + 0.18, k + 0.18], color="0.7", linewidth=4)
@@ -522,7 +522,7 @@ checks.check_cue(cue)
 
 # %% tags=["answer"]
 texts = [record.text for s in samples for record in s.records]
-seen = {"substring": [cue_by_substring(t) or "none" for t in texts], "yours": [cue(t) for t in texts]}
+seen = {"substring": [cue_by_substring(t) or "none" for t in texts], "yours": [str(cue(t)) for t in texts]}
 figure, ax = plt.subplots(figsize=(5, 1.8))
 for k, (name, sides) in enumerate(seen.items()):
     counts = [sides.count(side) for side in ("left", "right")]
