@@ -121,7 +121,7 @@ checks.check_box(tight_box)
 # Your box, drawn round the purple car. The crop must then come out as the library's does.
 
 # %% tags=["answer"]
-top, bottom, left, right = tight_box(masks[2])
+top, bottom, left, right = map(int, tight_box(masks[2]))
 cut = (pixels * masks[2])[:, top:bottom, left:right]
 by_hand = interpolate(cut[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)  # bicubic overshoots
 torch.testing.assert_close(by_hand, ranking.crops(pixels, masks[2:3], side, "square")[0])
@@ -249,7 +249,7 @@ checks.check_attention_mask(attention_mask)
 
 # %% tags=["answer"]
 patch_masks = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 1, 1], [0, 1, 1, 1, 0]], dtype=torch.bool)
-drawn = attention_mask(patch_masks)
+drawn = torch.as_tensor(attention_mask(patch_masks), dtype=torch.float32)
 torch.testing.assert_close(drawn, mask_attention(patch_masks))
 labels = ["M0", "M1", "M2", "p0", "p1", "p2", "p3", "p4"]
 figure, ax = plt.subplots(figsize=(3.4, 3.2))
@@ -616,7 +616,9 @@ checks.check_ramp(ramp)
 # %% tags=["answer"]
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
 for ax, cue in zip(axes, ("left", "right", "top", "bottom"), strict=True):
-    show_image((pixels * ramp(cue, *scene.size)).permute(1, 2, 0).numpy(), ax, f"cue: {cue}")
+    show_image(
+        (pixels * torch.as_tensor(np.asarray(ramp(cue, *scene.size)))).permute(1, 2, 0).numpy(), ax, f"cue: {cue}"
+    )
 lesson.show("The scene four times, each time bright at the edge that the cue names and black at the opposite edge.")
 
 # %% [markdown]

@@ -85,7 +85,7 @@ for ax, (word, c) in zip(axes[:2], maps.items(), strict=True):
     show_map(c.numpy(), None, ax, f'c of "{word}"')
     ax.axvline(1.5, color="w", linewidth=2)
 for k, (word, c) in enumerate(maps.items()):
-    axes[2].bar(np.arange(2) + 0.4 * k - 0.2, s_g(c, halves), 0.38, label=word)
+    axes[2].bar(np.arange(2) + 0.4 * k - 0.2, np.asarray(s_g(c, halves)), 0.38, label=word)
 axes[2].set_xticks([0, 1], ["left", "right"])
 axes[2].axhline(0, color="k", linewidth=0.5)
 axes[2].set(xlabel="proposal", ylabel="your S_G")
@@ -93,9 +93,9 @@ axes[2].legend()
 lesson.show(
     "Two small maps, cat bright on the left, dog on the right. Bars: cat scores +0.7 on the left and -0.7 on the right, dog -0.5 and +0.5."
 )
-scores = {word: s_g(c, halves) for word, c in maps.items()}
+scores = {word: np.asarray(s_g(c, halves)) for word, c in maps.items()}
 lesson.claim(
-    "two halves that fill the image have opposite scores", all(torch.allclose(s[0], -s[1]) for s in scores.values())
+    "two halves that fill the image have opposite scores", all(np.allclose(s[0], -s[1]) for s in scores.values())
 )
 lesson.claim("the cat's map has more contrast, and so longer bars", abs(scores["cat"][0]) > abs(scores["dog"][0]))
 
@@ -213,7 +213,7 @@ for a, b in ((2, 1), (0, 1), (0, 2)):
 gaps = np.linspace(0.01, 1, 60)
 figure, ax = plt.subplots(figsize=(4.2, 2.8))
 drawn = ax.imshow(
-    [[tie(x, 0.0, 0.0, y) for x in gaps] for y in gaps], origin="lower", extent=(0, 1, 0, 1), vmin=0, vmax=1
+    [[float(tie(x, 0.0, 0.0, y)) for x in gaps] for y in gaps], origin="lower", extent=(0, 1, 0, 1), vmin=0, vmax=1
 )
 ax.plot(0.45, 0.04, "wo", markersize=4)
 ax.annotate("A and B", (0.45, 0.04), (0.5, 0.08), color="w", fontsize=8)
@@ -481,8 +481,8 @@ honest, flattered = [], []
 for _ in range(60):
     drawn = rng.permutation(np.unique(images))
     val, test = ([judges[n] for n in np.flatnonzero(np.isin(images, part))] for part in (drawn[:10], drawn[10:20]))
-    honest.append(honest_report(val, test, few)[1])
-    flattered.append(honest_report(test, test, few)[1])
+    honest.append(float(honest_report(val, test, few)[1]))
+    flattered.append(float(honest_report(test, test, few)[1]))
 figure, ax = plt.subplots(figsize=(4.8, 2.3))
 ax.hist(100 * (np.array(flattered) - honest), 16, color=lesson.ORANGE)
 ax.set(xlabel="points too high, by choosing on test", ylabel="draws of 20 images")
@@ -597,7 +597,7 @@ checks.check_best_plateau(best_plateau)
 
 # %% tags=["answer"]
 shown = judges[::4]
-low, high, top = best_plateau(shown)
+low, high, top = map(float, best_plateau(shown))
 figure, ax = plt.subplots(figsize=(6, 2.4))
 every = np.linspace(0, 1, 201)
 ax.plot(every, [np.mean([(x * g + (1 - x) * d).argmax() == k for g, d, k in shown]) for x in every], linewidth=1)

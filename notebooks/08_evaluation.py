@@ -211,7 +211,8 @@ lesson.claim("the heavier half of the sentences has more than 60 % of the weight
 # %% [markdown]
 # Left: IoUs crowd near 0 and near their best, with little between. A proposal is either the right thing or another.
 # Right: how the weight is shared out. The farther the blue line bends above the dashed one, the more do a few large
-# masks decide oIoU. Things in ToyRef differ little in size; in photographs the bend is sharper.
+# masks decide oIoU. Things in ToyRef differ little in size. In photographs, where sizes differ more, expect a sharper
+# bend.
 #
 # ### Do the two averages ever disagree in earnest?
 #
@@ -359,7 +360,7 @@ draws = rng.choice(np.unique(images), (500, len(samples)))
 figure, ax = plt.subplots(figsize=(5.5, 2.1))
 narrower = []
 for k, (a, b) in enumerate((("g", "full"), ("gs", "ds"), ("ds", "full"))):
-    low, high = paired_interval(per_sentence[a], per_sentence[b], images, draws)
+    low, high = map(float, paired_interval(per_sentence[a], per_sentence[b], np.array(images), draws))
     widths = [np.subtract(*bootstrap(per_sentence[v], images)[::-1]) for v in (a, b)]
     alone, change = np.hypot(*widths), (per_sentence[b] - per_sentence[a]).mean()
     ax.plot(100 * change + 50 * alone * np.array([-1, 1]), [k + 0.18, k + 0.18], color="0.7", linewidth=4)
@@ -522,7 +523,7 @@ checks.check_cue(cue)
 
 # %% tags=["answer"]
 texts = [record.text for s in samples for record in s.records]
-seen = {"substring": [cue_by_substring(t) or "none" for t in texts], "yours": [cue(t) for t in texts]}
+seen = {"substring": [cue_by_substring(t) or "none" for t in texts], "yours": [str(cue(t)) for t in texts]}
 figure, ax = plt.subplots(figsize=(5, 1.8))
 for k, (name, sides) in enumerate(seen.items()):
     counts = [sides.count(side) for side in ("left", "right")]
@@ -661,8 +662,8 @@ for a, b in (("gs", "ds"), ("ds", "full")):
 lesson.claim("the IoUs of ds and full correlate by more than 0.8", correlation > 0.8)
 
 # %% [markdown]
-# "Cannot be told apart" is not "equal". Forty images are few; the same comparison on all of test is in lesson 7 and in
-# the package's README.
+# "Cannot be told apart" is not "equal". Forty images are few. Lesson 7 has the variants on all of test, with true masks
+# as proposals; the package's README has them with Felzenszwalb's.
 
 # %% [markdown]
 # <details><summary><b>What can go wrong</b></summary>
@@ -696,8 +697,7 @@ lesson.claim("the IoUs of ds and full correlate by more than 0.8", correlation >
 # **Open question.** Someone proposes a third average: the mean over *images* of the mean over their sentences. Which
 # question does it answer? Find or build a case in which it crowns another method than oIoU and mIoU do.
 #
-# **Where next.** Lesson 9 repeats all of this on Stable Diffusion. The same measures on the whole test split: the table
-# in the package's README.
+# **Where next.** Lesson 9 takes the same pipeline to Stable Diffusion and to your own photo.
 #
 # **References.** Kazemzadeh et al., *ReferItGame* (2014); Yu et al., *Modeling context in referring expressions*,
 # [arXiv 1608.00272](https://arxiv.org/abs/1608.00272), on RefCOCO and RefCOCO+. Mao et al., *Generation and

@@ -379,7 +379,7 @@ checks.check_attention_bytes(my_attention_bytes)
 sides = np.array([256, 384, 512, 768, 1024])
 figure, ax = plt.subplots(figsize=(8, 3))
 for f, style in zip((1, 2, 4), ("o-", "s--", "^:"), strict=True):
-    each = [my_attention_bytes(int(side), 8, f, 2) / 2**30 for side in sides]
+    each = [float(my_attention_bytes(int(side), 8, f, 2)) / 2**30 for side in sides]
     ax.loglog(sides, each, style, markersize=4, label=f"self-attention, f = {f}")
 ax.loglog(sides, 8 * (sides / 8) ** 2 * 77 * 2 / 2**30, "d-", markersize=4, label="cross-attention (77 words), f = 1")
 ax.axhline(15, color="k", lw=0.8)
@@ -458,7 +458,7 @@ for ax, (side, needs) in zip(axes, parts.items(), strict=True):
     w, a = np.array([needs[n] for n in names]).T / 1024
     ax.barh(names, w, color=lesson.BLUE, label="weights")
     ax.barh(names, a, left=w, color=lesson.ORANGE, hatch="//", label="activations")
-    low, whole = my_peak(needs, True) / 1024, my_peak(needs, False) / 1024
+    low, whole = float(my_peak(needs, True)) / 1024, float(my_peak(needs, False)) / 1024
     ax.axvline(low, color="k", lw=0.8, ls="--", label="your peak, low memory")
     ax.axvline(whole, color="k", lw=0.8, label="your peak, all at once")
     saved.append(1 - low / whole)
@@ -517,9 +517,9 @@ checks.check_plan(plan)
 memory = np.arange(1, 25, 0.25)
 figure, ax = plt.subplots(figsize=(6, 2.5))
 for (side, needs), style in zip(parts.items(), ("-", "--"), strict=True):
-    plans = [plan(1024 * (m - 1), needs, 16) for m in memory]  # 1 GiB for the GPU's own context
-    ax.step(memory, [batch for _, batch in plans], style, where="post", label=f"{side} px")
-    low = [m for m, (mode, _) in zip(memory, plans, strict=True) if mode == "low"]
+    plans = [plan(float(1024 * (m - 1)), needs, 16) for m in memory]  # 1 GiB for the GPU's own context
+    ax.step(memory, [int(batch) for _, batch in plans], style, where="post", label=f"{side} px")
+    low = [m for m, (mode, _) in zip(memory, plans, strict=True) if str(mode).lower() == "low"]
     ax.plot(low, [-0.6 - 0.5 * (side > 512)] * len(low), ".", markersize=3, color=lesson.RED)
 ax.set(xlabel="memory of the GPU, GiB", ylabel="sentences in a batch")
 ax.legend(title="red dots: low-memory mode")

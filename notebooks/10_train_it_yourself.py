@@ -208,7 +208,7 @@ def one_weight(name, steps=20, stop_at=None):
 averaged, raw = one_weight("whole")
 
 # %% tags=["answer"]
-assert abs(my_average(raw[0], raw[1:], 0.8) - averaged) < 1e-5
+assert abs(float(my_average(raw[0], raw[1:], 0.8)) - averaged) < 1e-5
 figure, ax = plt.subplots(figsize=(5, 2.3))
 ax.plot(raw, label="weight")
 ax.plot([my_average(raw[0], raw[1 : n + 1], 0.8) for n in range(len(raw))], "--", label="your average, 0.8")
@@ -610,7 +610,7 @@ def my_gain(right, wrong):
 checks.check_gain(my_gain)
 
 # %% tags=["answer"]
-curve_of = [my_gain(right, wrong) for right, wrong in kept]
+curve_of = [float(my_gain(right, wrong)) for right, wrong in kept]
 figure, ax = plt.subplots(figsize=(4.6, 2.2))
 ax.plot([row["step"] for row in log["unet"]], curve_of, "o-", markersize=3)
 ax.axhline(0, color="k", lw=0.8, ls=":")
