@@ -326,7 +326,7 @@ def test_no_solution_stands_elsewhere_in_the_students_copy(lesson):
 @EVERY
 def test_unfilled_exercises_fail_with_a_helpful_line_and_solutions_pass(lesson, capsys):
     imports = "from refdiff_lite import lesson\n" + code(lesson)[1].source
-    for solved, student in zip(built(lesson).cells, built(lesson, exercises=True).cells, strict=True):
+    for solved, student in zip(build.notebook(lesson).cells, build.notebook(lesson, exercises=True).cells, strict=True):
         if build.tagged(student, "exercise"):
             scope: dict = {}
             exec(imports, scope)

@@ -25,13 +25,6 @@ class CheckFailed(AssertionError):
         return [f"✗ {self}"]
 
 
-class Todo(NotImplementedError):
-    """Raised by an exercise that is still to be solved, and so by whatever uses it. Shown in one line, too."""
-
-    def _render_traceback_(self) -> list[str]:
-        return ["✗ this needs your solution of the exercise above; when its check says ✓, run this cell again"]
-
-
 def _plain(x: Any) -> Any:
     """An answer as Python's own lists, numbers and strings, so that the type that carries a value does not matter."""
     if isinstance(x, torch.Tensor):
