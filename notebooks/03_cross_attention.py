@@ -29,7 +29,7 @@ from refdiff_lite import RefDiff
 from refdiff_lite.attention import min_max, record_attention, resize, word_map
 from refdiff_lite.checks import cross_attention as checks
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation.metrics import share_interval
+from refdiff_lite.evaluation.metrics import interval
 from refdiff_lite.expression import parse, token_positions
 from refdiff_lite.files import data_dir
 from refdiff_lite.fusion import generative_score
@@ -530,7 +530,7 @@ shares_right = {}
 for place, sort in enumerate(("tint", "size", "place")):
     ids, _, right, bare = zip(*[row for row in rows if row[1] == sort], strict=True)
     for shift, label, values in ((-0.1, "with the word", right), (0.1, "noun alone", bare)):
-        low, high = share_interval(values, ids)
+        low, high = interval(values, ids)
         mean, colour = np.mean(values), lesson.BLUE if shift < 0 else lesson.ORANGE
         ax.errorbar(place + shift, 100 * mean, [[100 * (mean - low)], [100 * (high - mean)]], fmt="o", capsize=3,
                     color=colour, label=label if not place else None)  # fmt: skip
@@ -607,7 +607,7 @@ lesson.show(
 # %%
 best = np.unravel_index(accuracy.argmax(), accuracy.shape)
 ids = [s.image_id for s in some for r in s.records if r.style == "noun"]
-low, high = share_interval([row[names[best[0]]] for row in table[steps[best[1]]]], ids)
+low, high = interval([row[names[best[0]]] for row in table[steps[best[1]]]], ids)
 print(f"{len(ids)} nouns, chance {100 * chance:.0f} %")
 print(
     f"highest: {names[best[0]]} at t = {steps[best[1]]}, {100 * accuracy.max():.0f} % ({100 * low:.0f} to {100 * high:.0f})"

@@ -25,7 +25,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
 from refdiff_lite import RefDiff, RefDiffConfig, ranking
 from refdiff_lite.checks import clip_ranking as checks
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation.metrics import bootstrap, share_interval
+from refdiff_lite.evaluation.metrics import bootstrap, interval
 from refdiff_lite.expression import parse
 from refdiff_lite.files import data_dir
 from refdiff_lite.networks.clip import encode_images, encode_masks, encode_text, mask_attention
@@ -534,7 +534,7 @@ for n, (name, share) in enumerate(mixes.items()):
     for k, style in enumerate(styles):
         chosen = [r for r in rows if r["style"] == style]
         right = hits(chosen, crop_alone(share))
-        low, high = share_interval(right, [r["image"] for r in chosen])
+        low, high = interval(right, [r["image"] for r in chosen])
         bar = ax.bar(k + 0.27 * (n - 1), right.mean(), 0.25, color=lesson.PALETTE[n], label=name if not k else None)
         ax.errorbar(
             k + 0.27 * (n - 1), right.mean(), [[right.mean() - low], [high - right.mean()]], color="k", capsize=2

@@ -26,7 +26,7 @@ import torch
 from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.checks import fusion as checks
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation.metrics import bootstrap, share_interval
+from refdiff_lite.evaluation.metrics import bootstrap, interval
 from refdiff_lite.files import data_dir
 from refdiff_lite.fusion import fuse, generative_score
 from refdiff_lite.viz import show_map, show_mask
@@ -508,7 +508,7 @@ def hits(alpha):
 
 alphas = np.array([0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1])
 curve = np.array([hits(x).mean() for x in alphas])
-band = np.array([share_interval(hits(x), images) for x in alphas])
+band = np.array([interval(hits(x), images) for x in alphas])
 figure, ax = plt.subplots(figsize=(6, 3))
 ax.fill_between(alphas, band[:, 0], band[:, 1], color=lesson.SKY, alpha=0.35, label="95 % interval")
 ax.plot(alphas, curve, "o-", markersize=4)

@@ -26,7 +26,7 @@ import numpy as np
 from refdiff_lite import RefDiff
 from refdiff_lite.checks import evaluation as checks
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation.metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at, share_interval
+from refdiff_lite.evaluation.metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at, interval
 from refdiff_lite.evaluation.run import evaluate
 from refdiff_lite.expression import parse
 from refdiff_lite.files import data_dir
@@ -302,19 +302,17 @@ lesson.claim("by images it is wrong about as often as it admits", covered["image
 # %% [markdown]
 # Ten sentences about one missed thing are not ten failures. So draw what was sampled independently: images.
 #
-# One case breaks the bootstrap. If all sentences are right, every redraw gives 100 %. Then [Clopper and Pearson's
-# interval](../docs/intervals.md#when-everything-is-right) serves: the lowest share at which a clean sweep would still
-# happen in one case of forty.
+# One case breaks the bootstrap. If all sentences are right, every redraw gives 100 %. Then [Wilson's
+# interval](../docs/intervals.md#when-everything-is-right) serves. For a clean sweep of $n$ images it begins at
+# $n / (n + 1.96^2)$: below that share, a clean sweep would be too surprising.
 
 # %% tags=["nbval-check-output"]
 for n in (12, 40, 160):
     clean = np.ones(4 * n)  # four sentences for each image, all right
     ids = np.repeat(np.arange(n), 4)
-    low, high = share_interval(clean, ids)
-    print(
-        f"{n:3d} images, all right: bootstrap {bootstrap(clean, ids, draws=50)}, Clopper-Pearson {low:.2f} to {high:.2f}"
-    )
-    np.testing.assert_allclose(low**n, 0.025)
+    low, high = interval(clean, ids)
+    print(f"{n:3d} images, all right: bootstrap {bootstrap(clean, ids, draws=50)}, Wilson {low:.2f} to {high:.2f}")
+    np.testing.assert_allclose(low, n / (n + 1.96**2), atol=1e-4)
 
 # %% [markdown]
 # ### Exercise 8.2 · The paired interval
