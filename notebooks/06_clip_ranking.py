@@ -144,12 +144,12 @@ strip[0, :, scene.size[1] // 3 : scene.size[1] // 2] = True
 figure, axes = plt.subplots(1, 3, figsize=(6, 2.8))
 show_mask(strip[0].numpy(), scene.image, axes[0], "a strip as proposal")
 for ax, fit in zip(axes[1:], ("square", "shorter"), strict=True):
-    cut = ranking.crops(pixels, strip, side, fit, patch)[0]
+    cut = ranking.crops(pixels, strip, side, fit)[0]
     show_image(cut.permute(1, 2, 0).numpy(), ax, f'"{fit}": {cut.shape[2]}×{cut.shape[1]}')
 lesson.show(
     "A tall strip of the scene: squashed to a square it loses its shape; with its shorter side fitted it stays tall."
 )
-pair = {fit: ranking.crops(pixels, masks, side, fit, patch) for fit in ("square", "shorter")}
+pair = {fit: ranking.crops(pixels, masks, side, fit) for fit in ("square", "shorter")}
 alike = torch.cat([encode_images(clip, crops, mean, std).float() for crops in pair.values()]).cpu()
 alike = (alike[: len(masks)] * alike[len(masks) :]).sum(1)
 print("cosine of the two features of each thing:", alike.numpy().round(2))

@@ -26,7 +26,7 @@ import numpy as np
 from refdiff_lite import RefDiff
 from refdiff_lite.checks import evaluation as checks
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation.metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at, interval
+from refdiff_lite.evaluation.metrics import areas, bootstrap, interval, iou, mean_iou, overall_iou, precision_at
 from refdiff_lite.evaluation.run import evaluate
 from refdiff_lite.expression import parse
 from refdiff_lite.files import data_dir
