@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -125,7 +125,8 @@ def record_attention(
                 )
             last[:] = [call]
             record.calls += 1
-        check_room(kind, name, size_of(seen, layout, wanted), sums, max_bytes)
+        if name not in sums:
+            check_room(f"{kind}-attention of {name}", size_of(seen, layout, wanted), sums.values(), max_bytes)
         found = attention_scores(seen, layout, wanted)
         if name in sums and sums[name].shape != found.shape:
             raise ValueError(
@@ -140,12 +141,16 @@ def record_attention(
     record.maps = {name: total / added[name] for name, total in sums.items()}
 
 
-def check_room(kind: str, name: str, need: int, held: Mapping[Any, torch.Tensor], max_bytes: int) -> None:
-    """Refuse what would not fit beside what is held already."""
-    holds = sum(4 * m.numel() for m in held.values())
-    if name not in held and holds + need > max_bytes:
+def check_room(what: str, need: int, held: Iterable[torch.Tensor], max_bytes: int) -> None:
+    """Refuse what would not fit beside what is held already.
+
+    Raises:
+        ValueError: more than ``max_bytes`` in all.
+    """
+    holds = sum(4 * m.numel() for m in held)
+    if holds + need > max_bytes:
         raise ValueError(
-            f"recording {kind}-attention of {name} needs {need / 2**20:.0f} MiB beside {holds / 2**20:.0f} MiB of "
+            f"recording {what} needs {need / 2**20:.0f} MiB beside {holds / 2**20:.0f} MiB of "
             f"other layers, more than max_bytes = {max_bytes / 2**20:.0f} MiB; choose fewer or coarser layers, "
             'tokens, heads="mean" or a smaller image'
         )

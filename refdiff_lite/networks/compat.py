@@ -89,11 +89,12 @@ def fast_tokenizer(tokenizer: Any) -> Any:
     """The tokenizer in its fast form, which knows each token's place in the text; transformers 4 loads the slow one."""
     if tokenizer.is_fast:
         return tokenizer
-    from transformers import CLIPTokenizerFast
+    import transformers
 
+    fast = getattr(transformers, type(tokenizer).__name__.removesuffix("Fast") + "Fast", transformers.CLIPTokenizerFast)
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
-        return CLIPTokenizerFast.from_pretrained(folder)
+        return fast.from_pretrained(folder)
 
 
 def compiled(unet: torch.nn.Module) -> bool:
