@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers tune measure ablation pictures train-toy data wheel clean
+.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers tune measure ablation pictures train-toy data api dist clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -108,8 +108,11 @@ train-toy: install ## train the three small networks (hours; resumes from build/
 data: install ## write ToyRef's bundled splits again
 	$(BIN)/python -m refdiff_lite.toy.build_dataset
 
-wheel: install ## a wheel with data and weights inside, in dist/
-	$(BIN)/python -m build --no-isolation --wheel
+api: install ## the API reference, from the docstrings: out/api/index.html
+	$(BIN)/pdoc --docformat google --output-directory out/api refdiff_lite
+
+dist: install ## sdist and wheel, both with data and weights inside, in dist/
+	$(BIN)/python -m build --no-isolation
 
 clean: ## remove what was built (not .venv, not build/toy's checkpoints)
 	rm -rf dist out .pytest_cache .ruff_cache .import_linter_cache

@@ -122,6 +122,10 @@ def segment(
         result.plot(out / "panel.png")
         write_text(out / "result.json", json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n")
     typer.echo(f'"{parsed.text}": head word {parsed.head}, cues {", ".join(parsed.cues) or "none"}')
+    if parsed.doubt:
+        typer.secho(f"unsure of the head word ({parsed.doubt}); name another with --head", fg="yellow")
+    if result.unread:
+        typer.secho(f"not read, for the text encoder ends before it: {result.unread!r}", fg="yellow")
     if result.best is None:
         typer.echo("no proposal was found, so the mask is empty; try --proposals weak")
     typer.echo(f"{result.mask.mean():.1%} of the image, {len(result.proposals)} {result.generator} proposals -> {out}/")

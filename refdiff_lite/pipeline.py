@@ -16,7 +16,7 @@ from . import fusion, ranking
 from . import proposals as generators
 from .attention import AttentionMaps, Kind, propagate, resize, word_map
 from .config import PROPOSALS, VARIANTS, ProposalKind, RefDiffConfig, Variant, default_config
-from .expression import Expression, parse, pieces, token_positions
+from .expression import Expression, cut_text, parse, pieces, token_positions
 from .images import load_image, pad_to_square, square_corner
 from .inversion import guided, invert
 from .latents import add_noise, ddim_timesteps, encode
@@ -57,7 +57,7 @@ class RefDiff:
 
     @torch.no_grad()
     def encode_prompt(self, texts: list[str]) -> torch.Tensor:
-        """Text encoder's last hidden states, (B, tokens, width); padded and cut to the encoder's length."""
+        """Text encoder's last hidden states, (B, tokens, width) in the UNet's dtype; padded, cut to the encoder's length."""
         nets = self.networks
         with nets.at_work():
             ids = nets.tokenizer(
@@ -65,7 +65,7 @@ class RefDiff:
                 return_tensors="pt",
             ).input_ids  # fmt: skip
             states = nets.use("text_encoder")(ids.to(nets.device)).last_hidden_state
-        return nets.check_finite("text_encoder", states)
+        return nets.check_finite("text_encoder", states).to(nets.dtype)
 
     @cached_property
     def empty_prompt(self) -> torch.Tensor:
@@ -121,7 +121,8 @@ class Scene:
         image = pad_to_square(self.image) if self.config.pad else self.image
         scale = nets.side * self.config.side_factor / max(self.size)
         height, width = (nets.multiple * max(1, round(n * scale / nets.multiple)) for n in image.shape[:2])
-        return nets.check_finite("vae", encode(nets.use("vae"), image, (height, width)))
+        x0 = encode(nets.use("vae"), image, (height, width))
+        return nets.check_finite("vae", x0).to(nets.device, nets.dtype)  # the UNet's, where the VAE has its own
 
     @cached_property
     def timesteps(self) -> list[int]:
@@ -321,6 +322,7 @@ class Scene:
             image=self.image,
             pieces=pieces(tokenizer, prompt),
             tokens=tuple(token_positions(tokenizer, prompt, parsed.span)),
+            unread=cut_text(tokenizer, parsed.text),
             config=config,
             preset=self.model.networks.name,
         )

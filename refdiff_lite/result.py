@@ -33,6 +33,7 @@ class Result:
         generator: where the proposals come from.
         image: (h, w, 3) uint8 RGB at the working size, read-only.
         pieces: the prompt's tokens as text. tokens: places among them of the head word's pieces.
+        unread: the end of the expression that the text encoder does not read, "" if it reads all.
         config, preset: the constants and the name of the networks.
     """
 
@@ -47,6 +48,7 @@ class Result:
     image: np.ndarray = field(repr=False)
     pieces: tuple[str, ...]
     tokens: tuple[int, ...]
+    unread: str
     config: RefDiffConfig = field(repr=False)
     preset: str
 
@@ -104,6 +106,8 @@ class Result:
             "expression": self.expression.text,
             "head": self.expression.head,
             "cues": list(self.expression.cues),
+            "doubt": self.expression.doubt,
+            "unread": self.unread,
             "variant": self.variant,
             "generator": self.generator,
             "n_proposals": len(self.proposals),

@@ -50,6 +50,14 @@ def test_odd_expressions_work(tmp_path, expression):
     assert (tmp_path / "panel.png").stat().st_size > 10_000
 
 
+def test_doubt_and_unread_text_are_said(tmp_path):
+    found = run.invoke(app, ["segment", str(IMAGE), "woman tennis player", "--out", str(tmp_path)])
+    assert "unsure of the head word" in found.output
+    assert json.loads((tmp_path / "result.json").read_text())["doubt"]
+    found = run.invoke(app, ["segment", str(IMAGE), "tree " + "very " * 30 + "far", "--out", str(tmp_path)])
+    assert "not read" in found.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

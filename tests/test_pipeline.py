@@ -246,6 +246,14 @@ def test_word_maps_that_are_kept_are_few(nets, sample):
     assert len(scene._word_maps) <= 2 * SENTENCES
 
 
+def test_what_the_text_encoder_does_not_read_is_said(scene):
+    result = scene.segment("the cat " + "very " * 40 + "far away")
+    assert result.unread.endswith("very far away")
+    assert result.to_dict()["unread"] == result.unread
+    assert scene.segment("the cat").unread == ""
+    assert "far" not in result.pieces
+
+
 # Threads, modes, broken networks
 
 

@@ -97,6 +97,14 @@ def fast_tokenizer(tokenizer: Any) -> Any:
         return fast.from_pretrained(folder)
 
 
+def execution_device(network: torch.nn.Module) -> torch.device | str | int:
+    """Where a network computes: its weights' device, or under CPU offload the one that they are brought to."""
+    hooks = (getattr(m, "_hf_hook", None) for m in network.modules())
+    found = (getattr(hook, "execution_device", None) for hook in hooks)
+    chosen = next((device for device in found if device is not None), None)
+    return next(network.parameters()).device if chosen is None else chosen
+
+
 def compiled(unet: torch.nn.Module) -> bool:
     """Whether torch.compile was applied to the UNet or to a part of it."""
     return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in unet.modules())
