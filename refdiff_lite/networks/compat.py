@@ -74,6 +74,10 @@ def load_sam(source: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return generator
 
 
+BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
+"""Noise schedules that DDIM has."""
+
+
 def ddim(scheduler: Any) -> Any:
     """A DDIM scheduler with the noise schedule of any other: timesteps from the start of each stride, nothing clipped.
 
