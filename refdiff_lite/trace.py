@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any, Literal
 
 import numpy as np
@@ -249,6 +250,7 @@ def _called(pipe: Any, tracer: _Tracer) -> Iterator[None]:
 def _listening(kind: type, tracers: list[_Tracer]) -> type:
     signature = inspect.signature(kind.__call__)
 
+    @wraps(kind.__call__)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         mine = [t for t in tracers if t.thread == threading.get_ident()]
         bound = signature.bind(self, *args, **kwargs)

@@ -20,7 +20,7 @@ from open_clip.transformer import VisionTransformer
 
 from ..files import data_dir
 from . import hub
-from .compat import BETAS, ddim, fast_tokenizer, load_pipeline, load_sam
+from .compat import BETAS, ddim, fast_tokenizer, load_any_pipeline, load_pipeline, load_sam
 from .presets import CLIP_MODELS, PRESETS, Preset, check_preset
 
 DTYPES = ("float32", "float16")
@@ -250,6 +250,24 @@ def load(
         low_memory=low_memory,
         target=device,
     )
+
+
+def load_painter(source: str = "toy", dtype: str | None = None) -> Any:
+    """A text-to-image pipeline to trace: "toy" (bundled), a folder or an id of the hub, on the device that is there.
+
+    Raises:
+        ValueError: no such dtype. OSError: no pipeline there.
+    """
+    device, precision = device_and_dtype()
+    if dtype not in (None, "bfloat16", *DTYPES):
+        raise ValueError(f"dtype={dtype!r}: choose bfloat16, {' or '.join(DTYPES)}")
+    if precision != torch.float32:
+        precision = torch.bfloat16  # whose range the transformers need
+    precision = precision if dtype is None else getattr(torch, dtype)
+    folder = str(data_dir() / PRESETS["toy"].sd) if source == "toy" else source
+    pipe = load_any_pipeline(folder, precision, source != "toy").to(device)
+    pipe.set_progress_bar_config(disable=source == "toy")
+    return pipe
 
 
 def _open_clip(name: str, pretrained: str | None = None) -> tuple[Any, Any, Any]:
