@@ -431,3 +431,106 @@ def test_wrong_input_costs_one_line(tmp_path, options, said):
     assert found.exit_code == 2
     assert said in found.output.replace("\n", " ")
     assert "Traceback" not in found.output
+
+
+# Pipelines of other shapes, and changed networks
+
+
+@pytest.fixture
+def toy():
+    from refdiff_lite.networks import load
+
+    return load("toy").sd
+
+
+@pytest.mark.parametrize("name", ["Img2Img", "Inpaint", "ControlNet"])
+def test_pictures_that_begin_with_a_picture(toy, name):
+    import diffusers
+
+    parts = {k: v for k, v in toy.components.items() if k != "image_encoder"}
+    image, hole = Image.new("RGB", (128, 96), "gray"), Image.new("L", (128, 96), 255)
+    more = dict(image=image, strength=0.6)
+    if name == "Inpaint":
+        more |= dict(mask_image=hole, height=96, width=128)
+    if name == "ControlNet":
+        net = diffusers.ControlNetModel.from_unet(toy.unet)
+        parts, more = parts | dict(controlnet=net), dict(image=image)
+    pipe = getattr(diffusers, f"StableDiffusion{name}Pipeline")(**parts, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+
+    def run():
+        generator = torch.Generator().manual_seed(0)
+        return pipe(PROMPT, num_inference_steps=5, output_type="np", generator=generator, **more).images
+
+    plain = run()
+    with trace(pipe) as record:
+        found = run()
+    np.testing.assert_array_equal(found, plain)
+    assert len(record.timesteps) == (5 if name == "ControlNet" else 3)
+    assert record.word_map("dog").shape == (96, 128)
+
+
+def test_a_changed_network_is_traced_as_it_is(pipes):
+    """LoRA changes q and k; the maps follow."""
+    pytest.importorskip("peft")
+    from peft import LoraConfig
+
+    pipe, call = tiny_pipelines.sd3()
+    with trace(pipe) as before:
+        paint(pipe, call, PROMPT)
+    pipe.transformer.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k"]))
+    plain = paint(pipe, call, PROMPT)
+    with trace(pipe) as record:
+        assert same(paint(pipe, call, PROMPT), plain)
+    assert not torch.allclose(
+        record.maps["+", "transformer_blocks.0", -1], before.maps["+", "transformer_blocks.0", -1]
+    )
+
+
+@pytest.mark.parametrize("name", ["sd1", "flux"])
+def test_weights_that_come_and_go_are_no_hindrance(pipes, name):
+    from accelerate import cpu_offload
+
+    pipe, call = PIPELINES[name]()
+    with trace(pipe) as plain:
+        paint(pipe, call, PROMPT)
+    model = model_of(pipe)
+    cpu_offload(model, execution_device=torch.device("cpu"))
+    assert next(model.parameters()).device.type == "meta"
+    with trace(pipe) as record:
+        paint(pipe, call, PROMPT)
+    assert all(torch.equal(m, plain.maps[k]) for k, m in record.maps.items())
+
+
+@pytest.mark.slow  # importing the compiler takes seconds
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_compiled_transformer_runs_uncompiled_while_it_is_traced(in_place):
+    pipe, call = tiny_pipelines.sd3()
+    with trace(pipe) as plain:
+        paint(pipe, call, PROMPT)
+    if in_place:
+        pipe.transformer.compile(backend="eager")
+    else:
+        pipe.transformer = torch.compile(pipe.transformer, backend="eager")
+    with trace(pipe) as record:
+        paint(pipe, call, PROMPT)
+    assert all(torch.equal(m, plain.maps[k]) for k, m in record.maps.items())
+
+
+def test_slicing_and_old_processors_are_traced(pipes):
+    pipe, call = tiny_pipelines.sd1()
+    with trace(pipe) as plain:
+        paint(pipe, call, PROMPT)
+    pipe.enable_attention_slicing(1)
+    with trace(pipe) as record:
+        paint(pipe, call, PROMPT)
+    for key, m in record.maps.items():
+        torch.testing.assert_close(m, plain.maps[key], atol=1e-4, rtol=1e-3)
+
+
+def test_half_precision_is_recorded_in_full(pipes):
+    pipe, call = tiny_pipelines.sd3()
+    pipe.to(torch.bfloat16)
+    with trace(pipe) as record:
+        paint(pipe, call, PROMPT)
+    assert {m.dtype for m in record.maps.values()} == {torch.float32}

@@ -255,9 +255,9 @@ def model_of(pipe: Any) -> Any:
     Raises:
         ValueError: it has none of a family that the recorder knows.
     """
-    model = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
+    parts = (getattr(pipe, name, None) for name in ("transformer", "unet"))
+    model = next((part for part in parts if part is not None), None)  # a compiled one has no truth value
     if model is None:
         raise ValueError(f"{type(pipe).__name__} has neither a UNet nor a transformer, so no attention to trace")
-    base = getattr(model, "_orig_mod", model)
-    family_of(base)
+    family_of(getattr(model, "_orig_mod", model))
     return model
