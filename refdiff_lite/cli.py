@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .config import BASELINES, CLIPS, MIN_AREAS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig, default_config
+from .config import BASELINES, CLIPS, DTYPES, MIN_AREAS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig, default_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,7 @@ ProposalName = Enum("ProposalName", {p: p for p in PROPOSALS}, type=str)  # type
 Constants = Enum("Constants", {c: c for c in ("paper", "official", "toy")}, type=str)  # type: ignore[misc]
 
 ClipName = Enum("ClipName", {c: c for c in CLIPS}, type=str)  # type: ignore[misc]
+Dtype = Enum("Dtype", {d: d for d in DTYPES}, type=str)  # type: ignore[misc]
 SamName = Enum("SamName", {s: s for s in SAMS}, type=str)  # type: ignore[misc]
 SamOrNone = Enum("SamOrNone", {s: s for s in (*SAMS, "none")}, type=str)  # type: ignore[misc]
 
@@ -43,6 +44,7 @@ ConstantsOption = Annotated[
 ClipOption = Annotated[ClipName | None, typer.Option(help="sd15's CLIP: openai (the paper's) or laion.")]
 SamOption = Annotated[SamName | None, typer.Option(help="sd15's SAM: base, or huge (the paper's).")]
 LowMemoryOption = Annotated[bool, typer.Option("--low-memory", help="One network at a time on the GPU.")]
+DtypeOption = Annotated[Dtype | None, typer.Option(help="Precision of the networks; default: what suits the device.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all noise.")]
 
 
@@ -64,16 +66,16 @@ def _config(preset: str, constants: Enum | None, seed: int, data: str = "refcoco
 
 
 def _choices(
-    preset: str, proposals: str | None, clip: Enum | None, sam: Enum | None, low_memory: bool
+    preset: str, proposals: str | None, clip: Enum | None, sam: Enum | None, low_memory: bool, dtype: Enum | None
 ) -> dict[str, Any]:
-    """What :func:`backbones.load` is to choose, refused where it would do nothing."""
+    """What :func:`networks.load` is to choose, refused where it would do nothing."""
     from .networks import check_preset
 
-    chosen = {"clip": clip and clip.value, "sam": sam and sam.value}
+    chosen: dict[str, Any] = {"clip": clip and clip.value, "sam": sam and sam.value}
     check_preset(preset, **chosen)
     if sam and proposals != "sam":
         raise ValueError("--sam chooses the network of --proposals sam: give both")
-    return chosen | {"low_memory": low_memory}
+    return chosen | {"low_memory": low_memory, "dtype": dtype and dtype.value}
 
 
 @app.command()
@@ -90,6 +92,7 @@ def segment(
     clip: ClipOption = None,
     sam: SamOption = None,
     low_memory: LowMemoryOption = False,
+    dtype: DtypeOption = None,
     config: ConstantsOption = None,
     out: Annotated[Path, typer.Option(help="Folder for mask.png, overlay.png, panel.png, result.json.")] = Path("out"),
     seed: SeedOption = 0,
@@ -106,7 +109,7 @@ def segment(
         if (kind == "oracle") != (oracle is not None):
             raise ValueError("--proposals oracle and --oracle instances.json go together")
         settings = _config(preset.value, config, seed)
-        choices = _choices(preset.value, kind, clip, sam, low_memory)
+        choices = _choices(preset.value, kind, clip, sam, low_memory, dtype)
         pixels = load_image(image)
         parsed = parse(expression, head)
         truth = _oracle_masks(oracle, image) if oracle else None
@@ -211,6 +214,7 @@ def evaluate(
     clip: ClipOption = None,
     sam: SamOption = None,
     low_memory: LowMemoryOption = False,
+    dtype: DtypeOption = None,
     config: ConstantsOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for results, summary, tables, report.")] = Path("out/evaluate"),
@@ -226,7 +230,7 @@ def evaluate(
     with one_line_errors():
         from .files import check_folder
 
-        choices = _choices(preset.value, proposals.value, clip, sam, low_memory)
+        choices = _choices(preset.value, proposals.value, clip, sam, low_memory, dtype)
         check_folder(out)
         samples, about = _samples(data, split, style, data_dir, images, split_by)
         if missing := [s.image_id for s in samples if not s.found]:

@@ -25,6 +25,7 @@ BASELINES = ("random", "largest", "oracle", "cropping", "region-token", "global-
 CLIPS = ("openai", "laion")
 SAMS = ("base", "huge")
 """Networks that the preset sd15 may take; the paper's are "openai" and "huge"."""
+DTYPES = ("float32", "float16")
 
 
 MIN_AREAS = {"refcoco": 10_001, "refcoco+": 10_001, "refcocog": 0}
@@ -271,9 +272,9 @@ def default_config(preset: str, **changes: Any) -> RefDiffConfig:
 
 def _descriptions() -> dict[str, str]:
     """The text under every field of :class:`RefDiffConfig`, by the field's name."""
-    body = ast.parse(inspect.getsource(RefDiffConfig)).body[0].body  # type: ignore[attr-defined]  # a class has a body
+    (the_class,) = ast.parse(inspect.getsource(RefDiffConfig)).body
     found, names = {}, RefDiffConfig.names()
-    for line, below in itertools.pairwise(body):
+    for line, below in itertools.pairwise(getattr(the_class, "body", [])):
         name = getattr(getattr(line, "target", None), "id", None)
         if name in names:
             text = getattr(getattr(below, "value", None), "value", "")

@@ -50,7 +50,7 @@ def start(preset: str = "toy", seed: int = 0) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    mpl.rcParams.update(STYLE)
+    mpl.rcParams.update(STYLE)  # ty: ignore[no-matching-overload]  # matplotlib names every key in its types
     device, dtype = device_and_dtype()
     print(f"refdiff-lite {__version__}, preset {preset}, {device} in {str(dtype).removeprefix('torch.')}")
     if preset != "toy" and device.type == "cpu":

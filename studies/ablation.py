@@ -60,7 +60,6 @@ def rows(layers: list[str]) -> list[Row]:
     """All lines; the first of each group is what the others of the group are compared with."""
     toy = RefDiffConfig.toy
     own = json.loads((data_dir() / "models" / "toy" / "tune.json").read_text())["chosen for ds"]
-    small = {"min_area": 0}  # the official 10,000 pixels are two thirds of a toy scene
     ranking = {
         "both branches": "both",
         "none": "none",
@@ -90,7 +89,7 @@ def rows(layers: list[str]) -> list[Row]:
             for name, config in (
                 ("toy", toy()),
                 ("paper", RefDiffConfig.paper()),
-                ("official", RefDiffConfig.official(**small)),
+                ("official", RefDiffConfig.official(min_area=0)),  # its 10,000 pixels are two thirds of a toy scene
             )
         ),
         *(Row("positional bias, full, all styles", n, "full", "hit", toy(positional_bias=b)) for n, b in ranking.items()),

@@ -96,10 +96,10 @@ def test_choices_of_networks_reach_the_loader(tmp_path, monkeypatch, command):
     monkeypatch.setattr("refdiff_lite.pipeline.load", load)
     command += ["--preset", "sd15", "--proposals", "sam", "--out", str(tmp_path)]
     assert "enough" in run.invoke(app, command).output
-    run.invoke(app, [*command, "--clip", "laion", "--sam", "huge", "--low-memory"])
+    run.invoke(app, [*command, "--clip", "laion", "--sam", "huge", "--low-memory", "--dtype", "float32"])
     assert asked == [
-        ("sd15", dict(clip=None, sam=None, low_memory=False)),
-        ("sd15", dict(clip="laion", sam="huge", low_memory=True)),
+        ("sd15", dict(clip=None, sam=None, low_memory=False, dtype=None)),
+        ("sd15", dict(clip="laion", sam="huge", low_memory=True, dtype="float32")),
     ]
 
 

@@ -106,7 +106,8 @@ def fast_tokenizer(tokenizer: Any) -> Any:
         return tokenizer
     import transformers
 
-    fast = getattr(transformers, type(tokenizer).__name__.removesuffix("Fast") + "Fast", transformers.CLIPTokenizerFast)
+    fast = getattr(transformers, type(tokenizer).__name__ + "Fast", None)
+    fast = fast or transformers.CLIPTokenizerFast  # ty: ignore[unresolved-attribute]  # transformers 4 has it
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         return fast.from_pretrained(folder)

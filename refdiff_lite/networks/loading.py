@@ -18,12 +18,11 @@ import open_clip
 import torch
 from open_clip.transformer import VisionTransformer
 
+from ..config import DTYPES
 from ..files import data_dir
 from . import hub
 from .compat import BETAS, ddim, fast_tokenizer, load_any_pipeline, load_pipeline, load_sam
 from .presets import CLIP_MODELS, PRESETS, Preset, check_preset
-
-DTYPES = ("float32", "float16")
 
 
 def device_and_dtype() -> tuple[torch.device, torch.dtype]:
@@ -196,7 +195,7 @@ def from_networks(sd: Any, clip: Any, tokenizer: Any, preprocess: Any, side: int
     device = more.get("target") or sd._execution_device
     norm = preprocess.transforms[-1]
     mean, std = torch.tensor(norm.mean, device=device), torch.tensor(norm.std, device=device)
-    suits = {"layers": PRESETS["sd15"].layers, "self_layers": PRESETS["sd15"].self_layers}
+    suits: dict[str, Any] = {"layers": PRESETS["sd15"].layers, "self_layers": PRESETS["sd15"].self_layers}
     return Networks(sd, clip, tokenizer, mean, std, side, **suits | more)
 
 

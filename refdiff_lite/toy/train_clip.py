@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from open_clip import CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -29,11 +30,11 @@ from .training import LOOKED_AT, load_scenes, to_tensor, train
 SIDE, BATCH = 64, 128
 MEAN = STD = (0.5, 0.5, 0.5)
 TEXT: dict[str, Any] = {"context_length": CONTEXT, "width": 128, "heads": 4, "layers": 3, "hf_tokenizer_name": "toyref"}
-VISION = {"image_size": SIDE, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32}
+VISION: dict[str, Any] = {"image_size": SIDE, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32}
 
 
 def make_clip(vocabulary: int) -> open_clip.CLIP:
-    return open_clip.CLIP(128, VISION, TEXT | {"vocab_size": vocabulary})
+    return open_clip.CLIP(128, CLIPVisionCfg(**VISION), CLIPTextCfg(**TEXT, vocab_size=vocabulary))
 
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:

@@ -184,7 +184,8 @@ class SegmentationPlayground(Explorer):
         if not parsed:
             raise ValueError('give at least one sentence, such as "the small cat on the left"')
         super().__init__()
-        self.size = tuple(max(1, round(n * min(1, SIDE / max(scene.size)))) for n in scene.size)
+        height, width = (max(1, round(n * min(1, SIDE / max(scene.size)))) for n in scene.size)
+        self.size = (height, width)
         self._image = picture(scene.image)
         self.answers = [self._answer(e) for e in parsed]
         self._publish()
@@ -199,7 +200,7 @@ class SegmentationPlayground(Explorer):
         return answer(self.scene, expression, self.kinds, self.truth.get(expression.text))
 
     def _publish(self) -> None:
-        entries, arrays = frames(self.answers, self.size, self.scene.config.weak_choice == "otsu")  # type: ignore[arg-type]
+        entries, arrays = frames(self.answers, self.size, self.scene.config.weak_choice == "otsu")
         meta = {
             "title": "Which mask does a sentence mean?",
             "size": list(self.size),

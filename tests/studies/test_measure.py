@@ -35,7 +35,11 @@ def test_word_hits_tell_colour_from_shape():
     once = [t for s in SCENES for t in s.things if sum(o.category == t.category for o in s.things) == 1]
     assert len(found["own colour, noun"]) == sum(t.tint is None for t in once)
     assert len(found["tinted, noun"]) == len(found["tinted, tint and noun"]) == sum(t.tint is not None for t in once)
-    assert all(SCENES[i].things for rows in found.values() for i, _ in rows)
+    # Each row names the scene whose thing was asked for: as many rows of a scene as it has things named by a noun alone.
+    for number, scene in enumerate(SCENES):
+        alone = [t for t in scene.things if sum(o.category == t.category for o in scene.things) == 1]
+        rows = [i for name in ("own colour, noun", "tinted, noun") for i, _ in found[name]]
+        assert rows.count(number) == len(alone)
 
 
 def test_edges_kept_falls_as_a_picture_is_blurred():
