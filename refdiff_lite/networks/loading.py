@@ -155,6 +155,9 @@ def check_networks(nets: Networks) -> None:
     """
     takes = "Ref-Diff takes a StableDiffusionPipeline that predicts noise, such as SD 1.4, 1.5 or 2.1-base"
     name, scheduler = type(nets.sd).__name__, nets.sd.scheduler
+    prediction = scheduler.config.get("prediction_type", "epsilon")
+    if prediction != "epsilon":
+        raise ValueError(f"the diffusion model predicts {prediction!r}, not noise ('epsilon'). {takes}")
     if getattr(nets.sd, "unet", None) is None:
         raise ValueError(f"{name} has no UNet (a diffusion transformer?), so no cross-attention to read. {takes}")
     if hasattr(nets.sd, "text_encoder_2") or nets.sd.unet.config.get("addition_embed_type"):
@@ -169,9 +172,6 @@ def check_networks(nets: Networks) -> None:
             f"{type(scheduler).__name__} has no noise schedule that DDIM knows ({', '.join(BETAS)}): flow matching, or a "
             f"schedule of sigmas alone. {takes}"
         )
-    prediction = scheduler.config.get("prediction_type", "epsilon")
-    if prediction != "epsilon":
-        raise ValueError(f"the diffusion model predicts {prediction!r}, not noise ('epsilon'). {takes}")
     channels, expected = nets.sd.unet.config.in_channels, nets.sd.vae.config.latent_channels
     if channels != expected:
         raise ValueError(f"{name}'s UNet takes {channels} channels, not {expected}: inpainting or depth? {takes}")
