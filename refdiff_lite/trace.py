@@ -38,6 +38,7 @@ def trace(
     steps: Literal["each"] | Sequence[int] | None = None,
     words: Sequence[str] | None = None,
     negative: bool = False,
+    stop: bool = False,
     max_bytes: int = 2**30,
 ) -> Iterator[Record]:
     """Record the attention of one generation by any diffusers pipeline, without changing a bit of its pictures.
@@ -52,6 +53,7 @@ def trace(
         steps: record only these steps, counted from 0, and keep each apart; "each" keeps all apart; None means over all.
         words: keep the tokens of these words only; None keeps all.
         negative: record the negative prompt too, where guidance runs it.
+        stop: end the generation behind the last of ``steps``, where only its maps are wanted; the pipeline returns None.
         max_bytes: refuse to hold more than this.
 
     Yields:
@@ -66,6 +68,10 @@ def trace(
         suits = family_of(getattr(model, "_orig_mod", model)).layers
         layers = suits if any(recorder.re.search(suits, n) for n in attention_modules(model, kind)) else ""
     tracer = _Tracer(pipe, model, Wanted(kind, scores, over, None, heads), steps, words, negative, max_bytes)
+    if stop:
+        if steps is None or isinstance(steps, str):
+            raise ValueError("stop=True ends behind the last of steps=[...]: name them")
+        tracer.last = max(steps)
     with ExitStack() as stack:
         tracer.read = stack.enter_context(prompts_of.reading(pipe))
         stack.enter_context(_called(pipe, tracer))
@@ -89,6 +95,7 @@ class _Tracer:
         self.images = 0
         self.texts: list[Call] = []
         self.done: set[str] = set()
+        self.last: int | None = None
         self.signs: dict[str, slice] = {}
         self.sums: dict[tuple[str, str, int], torch.Tensor] = {}
         self.added: Counter[tuple[str, str, int]] = Counter()
@@ -134,6 +141,8 @@ class _Tracer:
         self.done |= set(self.signs)
         if not self.negative:
             self.signs.pop("-", None)
+        if len(times) - 1 == self.last and (not self.negative or "-" in self.done):
+            recorder.stop_when_recorded(self.model)
         wanted = self.steps is None or self.steps == "each" or len(times) - 1 in self.steps
         return not wanted or not self.signs
 
@@ -257,7 +266,13 @@ def _listening(kind: type, tracers: list[_Tracer]) -> type:
         bound.apply_defaults()
         for t in mine:
             t.begin(bound.arguments)
-        output = kind.__call__(self, *args, **kwargs)
+        try:
+            output = kind.__call__(self, *args, **kwargs)
+        except recorder.Enough:
+            self.maybe_free_model_hooks()  # as every pipeline does at its end
+            return None
+        finally:
+            recorder.stop_when_recorded(None)
         for t in mine:
             t.end(output)
         return output

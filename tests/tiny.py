@@ -52,7 +52,7 @@ def mask(lengths, longest):
 def sd1():
     model = make(
         "UNet2DConditionModel", block_out_channels=(8, 8, 16, 16), cross_attention_dim=12, attention_head_dim=2,
-        norm_num_groups=4,
+        norm_num_groups=4, sample_size=24,
     )  # fmt: skip
     return Tiny(
         model, dict(sample=normal(2, 4, 8, 24), timestep=5, encoder_hidden_states=normal(2, 7, 12)), (8, 24), [7, 7]

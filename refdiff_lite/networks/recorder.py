@@ -260,10 +260,15 @@ def run_for_attention(model: torch.nn.Module, *args: Any, **kwargs: Any) -> None
     base = getattr(model, "_orig_mod", model)
     if not running(base):
         raise ValueError("nothing is being recorded: call run_for_attention within record_attention")
-    _STOPPING.model = base
+    stop_when_recorded(base)
     try:
         model(*args, **kwargs)
     except Enough:
         pass
     finally:
-        _STOPPING.model = None
+        stop_when_recorded(None)
+
+
+def stop_when_recorded(model: torch.nn.Module | None) -> None:
+    """Let this thread's calls of a model end with :class:`Enough` as soon as all wanted layers have run; None ends that."""
+    _STOPPING.model = getattr(model, "_orig_mod", model)
