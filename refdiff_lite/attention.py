@@ -70,7 +70,8 @@ class AttentionMaps:
             )
         if not -rows <= (row or 0) < rows:
             raise ValueError(f"row={row}: the batch has {rows} rows")
-        return [m[row or 0] if m.ndim == 4 else m[row or 0].mean(0) for m in self.maps.values()]
+        apart = 4 if self.kind == "text" else 5  # dimensions with the heads apart
+        return [m[row or 0].mean(0) if m.ndim == apart else m[row or 0] for m in self.maps.values()]
 
 
 @contextmanager
@@ -198,6 +199,8 @@ def word_map(
     Returns:
         c, (H, W) float32 in [0, 1].
     """
+    if attention.kind in ("self", "text"):
+        raise ValueError(f"{attention.kind}-attention has no map of a word over pixels: record kind='cross'")
     layers = [m[..., attention.key(tokens[-1])] for m in attention.row(row)]
     if normalise == "each":
         layers = [min_max(m) for m in layers]
