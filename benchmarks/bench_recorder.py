@@ -7,16 +7,21 @@ compute, the whole UNet at 256 pixels and one double block of FLUX at its true w
 import argparse
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from bench_time import in_turn, row
-from common import _fill, flops, make_unet, peak_memory
+from common import _fill, flops, make_text_encoder, make_unet, peak_memory
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from refdiff_lite.attention import record_attention
+from refdiff_lite.files import data_dir
+from refdiff_lite.networks import PRESETS
 from refdiff_lite.networks.families import FAMILIES
+from refdiff_lite.trace import trace
 
 WORDS = 512
 DEFAULT = FAMILIES["FluxTransformer2DModel"].layers
@@ -118,16 +123,83 @@ def timed(rounds: int, side: int) -> None:
     compare(rounds, make_unet("cpu"), unet_inputs(256, "cpu"), "SD 1.5 at 256 px, all 16 layers (default)", "≤ 1.10")
 
 
+def sd15_pipeline() -> Any:
+    """Stable Diffusion 1.5's UNet and text encoder with random weights, the toy's tokenizer, no VAE."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(data_dir() / PRESETS["toy"].sd / "tokenizer")
+    tokenizer.model_max_length = 77
+    scheduler = DDIMScheduler(steps_offset=1, clip_sample=False)
+    pipe = StableDiffusionPipeline(
+        None,
+        make_text_encoder("cpu"),
+        tokenizer,
+        make_unet("cpu"),
+        scheduler,
+        None,
+        None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def generated(rounds: int) -> None:
+    """Whole generations: ours beside a plain one, and beside attention-map-diffusers where that is installed."""
+    pipe = sd15_pipeline()
+
+    def paint(steps: int) -> None:
+        pipe(
+            "a dog left of a cat", num_inference_steps=steps, height=256, width=256, output_type="latent",
+            guidance_scale=1.0, generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+
+    held: dict[str, list[float]] = {}
+
+    def ours(steps: int) -> None:
+        with trace(pipe) as record:
+            paint(steps)
+        held.setdefault("ours", []).append(sum(4 * m.numel() for m in record.maps.values()))
+
+    def peer(steps: int) -> None:
+        from attention_map_diffusers.attention_capture import AttentionCapture
+
+        with AttentionCapture(pipe, timesteps="all") as capture:
+            paint(steps)
+        kept = {id(t): t.nbytes for r in capture.records for t in vars(r).values() if isinstance(t, torch.Tensor)}
+        held.setdefault("peer", []).append(sum(kept.values()))
+        capture.compute()
+
+    things: dict[str, Any] = {"ours": ours}
+    if find_spec("attention_map_diffusers"):
+        things["peer"] = peer
+    found = in_turn(rounds, plain=lambda: paint(2), **{name: partial(run, 2) for name, run in things.items()})
+    print(
+        f"\n| a generation of 2 steps at 256 px, CPU seconds over a plain one, {rounds} rounds | median (extremes) | goal |"
+    )
+    print("|---|---|---|")
+    row("trace, maps of all 16 layers", found["ours"], found["plain"], "≤ 1.10")
+    if "peer" in things:
+        row("attention-map-diffusers, all steps, with its maps", found["peer"], found["plain"], "–")
+    print("\n| MB held for the maps | 2 steps | 4 steps |\n|---|---|---|")
+    for name, run in things.items():
+        run(4)
+        print(f"| {name} | {held[name][0] / 1e6:.1f} | {held[name][-1] / 1e6:.1f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", type=int, default=512, help="pixels of FLUX's picture")
-    parser.add_argument("what", nargs="*", default=["counted", "timed"], choices=["counted", "timed"])
+    parser.add_argument("what", nargs="*", default=["counted", "timed", "generated"])
     args = parser.parse_args()
     if "counted" in args.what:
         counted()
     if "timed" in args.what:
         timed(args.rounds, args.side)
+    if "generated" in args.what:
+        generated(args.rounds)
 
 
 if __name__ == "__main__":
