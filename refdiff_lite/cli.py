@@ -226,44 +226,55 @@ def evaluate(
     retry: Annotated[bool, typer.Option("--retry", help="Run images that had errors again.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the run that lies in --out.")] = False,
 ) -> None:
-    """Measure variants on a data set, with intervals. Started again after a kill, it goes on where it was."""
+    """Measure variants on a data set, with intervals. Started again after a kill, it goes on where it was.
+
+    Exit code 0: all is written. 2: nothing was done, one line says why. 3: all is written, but more than a tenth of the
+    rows failed (they count as IoU 0, so these numbers are none).
+    """
     with one_line_errors():
+        from .evaluation.journal import Journal
+        from .evaluation.plan import make_plan
         from .files import check_folder
 
         choices = _choices(preset.value, proposals.value, clip, sam, low_memory, dtype)
-        check_folder(out)
-        samples, about = _samples(data, split, style, data_dir, images, split_by)
-        if missing := [s.image_id for s in samples if not s.found]:
-            if len(missing) == len(samples):
-                raise FileNotFoundError(
-                    f"none of the {len(samples)} images is there; name their folder or zip with --images"
-                )
-            told = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
-            typer.secho(
-                f"{len(missing)} of {len(samples)} images are missing, they count as IoU 0: {told}", fg="yellow"
-            )
-        if not (found := re.fullmatch(r"(\d+)/(\d+)", shard)):
-            raise ValueError(f"--shard {shard!r}: write i/n, for example 1/4")
-        from .evaluation.journal import at_work
-        from .evaluation.run import evaluate as run
-        from .evaluation.run import processes, table
-        from .pipeline import RefDiff
-
         settings = _config(preset.value, config, seed, data)
+        if not (found := re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)):
+            raise ValueError(f"--shard {shard[:20]!r}: write i/n, for example 1/4")
+        samples, about = _samples(data, split, style, data_dir, images, split_by)
         names = [v.value for v in variant] if variant else list(VARIANTS)
         part = int(found[1]), int(found[2])
+        plan = make_plan(samples, names, proposals.value, settings, about, limit, part)
+        _tell_missing(plan.chosen)
+        journal = Journal(check_folder(out))
+
+        from .evaluation.run import carry_out, processes, table
+        from .pipeline import RefDiff
+
         team = processes()  # before the networks are loaded: it says on which GPU
-        with at_work(out, part, fresh) if team.is_main_process else nullcontext():  # refuse before that, too
+        if not fresh:
+            journal.check(plan.identity)
+        with journal.at_work(part, fresh) if team.is_main_process else nullcontext():  # refuse before that, too
             model = RefDiff.from_preset(preset.value, settings, **choices)
-            summary = run(
-                model, samples, names, proposals.value, out, about,
-                limit=limit, shard=part, retry=retry, fresh=fresh, team=team,
-            )  # fmt: skip
+            summary = carry_out(model, plan, out, retry=retry, fresh=fresh, team=team)
     if summary:
         typer.echo(table(summary))
-        if summary["errors"]:
-            typer.secho(f"{summary['errors']} expressions failed and count as IoU 0; see results.jsonl", fg="yellow")
         typer.echo(f"-> {out}/summary.json, results.jsonl, table.md, table.tex, report.html")
+        if summary["failed"]:
+            told = f"{summary['failed']} of {summary['rows']} rows failed and count as IoU 0; see results.jsonl"
+            typer.secho(told, fg="yellow")
+        if summary["failed"] > summary["rows"] / 10:
+            raise typer.Exit(3)
+
+
+def _tell_missing(samples: list[Sample]) -> None:
+    """Say which images are not there; refuse if none is."""
+    if missing := [s.image_id for s in samples if not s.found]:
+        if len(missing) == len(samples):
+            raise FileNotFoundError(
+                f"none of the {len(samples)} images is there; name their folder or zip with --images"
+            )
+        told = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+        typer.secho(f"{len(missing)} of {len(samples)} images are missing, they count as IoU 0: {told}", fg="yellow")
 
 
 def _samples(

@@ -134,11 +134,11 @@ def test_evaluate_refcoco_from_its_files(tmp_path):
         str(tmp_path / "out"),
     ]
     found = run.invoke(app, command)
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == 3, found.output  # more than a tenth of the rows failed
     assert "1 of 2 images are missing, they count as IoU 0: 3" in found.output
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["n"], summary["errors"], summary["missing_images"]) == (5, 1, [3])
-    assert "| Ref-Diff (2023) | oIoU | 35.16 |" in found.output
+    assert "SAM ViT-H | oIoU | 35.16 |" in found.output
     assert "3 references here, 3811 were published" in found.output
 
 

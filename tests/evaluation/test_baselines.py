@@ -25,8 +25,8 @@ def scene(clip, clip_tokenizer, half):
     def visual(branch, kind, masks, cues):
         assert cues == ()  # the baselines know no positional bias
         if branch == "crop":
-            return clip.encode_images(clip, ranking.crops(pixels, masks, 64, "square", 8), half, half)
-        return clip.encode_masks(clip, pixels, masks, (64, 64), half, half)
+            return towers.encode_images(clip, ranking.crops(pixels, masks, 64, "square", 8), half, half)
+        return towers.encode_masks(clip, pixels, masks, (64, 64), half, half)
 
     return SimpleNamespace(image=image, model=SimpleNamespace(backbones=nets), visual=visual, _features={})
 
@@ -48,7 +48,7 @@ def test_random_is_uniform_and_each_sentence_s_own():
 def test_a_mask_of_everything_is_plain_clip(scene, clip, half):
     full = torch.ones(1, 64, 64, dtype=torch.bool)
     pixels = torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255
-    plain = clip.encode_images(clip, [pixels], half, half)
+    plain = towers.encode_images(clip, [pixels], half, half)
     torch.testing.assert_close(global_features(scene, full), plain, atol=1e-5, rtol=0)
 
 
@@ -63,7 +63,7 @@ def test_the_global_branch_sees_the_mask_and_its_surroundings(scene, masks):
 
 def test_each_baseline_scores_by_its_own_features(scene, masks, clip, clip_tokenizer):
     expression = parse("the red cat on the left")
-    text = clip.encode_text(clip, clip_tokenizer, expression.text, expression.head)
+    text = towers.encode_text(clip, clip_tokenizer, expression.text, expression.head)
     crop, region = (scene.visual(b, "sam", masks, ()) for b in ("crop", "masked"))
     mixed = torch.nn.functional.normalize(
         GLOBAL_SHARE * global_features(scene, masks) + (1 - GLOBAL_SHARE) * crop, dim=-1
