@@ -26,7 +26,7 @@ def paint(
     out: Path,
     seed: int,
 ) -> Record:
-    """Paint, trace, and write ``image.png``, ``words.png``, ``word-NAME.png``, ``record.safetensors``, perhaps ``steps.png``.
+    """Paint, trace, and write ``image.png``, ``words.png``, ``word-NAME.png``, ``record.safetensors``, perhaps ``steps.png``, ``explorer.html``.
 
     Raises:
         ValueError: a word that is not in the prompt, options that the pipeline has not, or attention that cannot be traced.
@@ -92,3 +92,10 @@ def _write(record: Record, words: Sequence[str], by_step: bool, out: Path) -> No
         show_map(record.word_map(word), picture, figure.add_subplot(), f'"{word}"')
         draw(figure, f"word-{i}-" + re.sub(r"\W+", "-", word.lower()))
     record.save(out / "record.safetensors")
+    if any(t.encoder == "clip" for t in record.prompts[0]):  # the explorer needs its start token
+        from .widgets.attention import AttentionExplorer
+        from .widgets.traced import attention_of
+
+        explorer = AttentionExplorer(attention_of(record))
+        explorer.save_html(out / "explorer.html")
+        explorer.close()

@@ -58,7 +58,7 @@ class Record:
 
     def words(self, image: int | None = None, *, negative: bool = False) -> list[str]:
         """The words of an image's prompt, of all its encoders."""
-        texts = dict.fromkeys(t.text for t in self._texts(image, negative))
+        texts = dict.fromkeys(t.text for t in self.texts(image, negative))
         return list(dict.fromkeys(w.group() for text in texts for w in find_words(text)))
 
     def keys(
@@ -72,7 +72,7 @@ class Record:
         Raises:
             ValueError: not in the prompt, cut off by the encoder, several images and none named, no such encoder.
         """
-        texts = self._texts(image, negative)
+        texts = self.texts(image, negative)
         if not texts:
             raise ValueError("no prompt is known, only its encoding: give the pipeline a prompt, not prompt_embeds")
         if encoder not in (None, *(t.encoder for t in texts)):
@@ -112,10 +112,10 @@ class Record:
         """
         if self.kind not in ("cross", "reverse", "output"):
             raise ValueError(f"{self.kind}-attention was recorded, which has no words")
-        row, sign = self._image(image), "-" if negative else "+"
+        row, sign = self.row(image), "-" if negative else "+"
         places = self.keys(word, row, negative=negative, encoder=encoder, nth=nth).values()
         layers = self._layers(layer)
-        chosen = [self._at(sign, name, step)[row] for name in layers]
+        chosen = [self.at(sign, name, step)[row] for name in layers]
         if head is not None:
             chosen = [m[self._head(head, m)] for m in chosen]
         chosen = [m.mean(0) if m.ndim == 4 else m for m in chosen]
@@ -135,7 +135,7 @@ class Record:
             size: (H, W), by default that of the image. which: as :meth:`scores_of` takes them.
         """
         found = torch.from_numpy(self.scores_of(word, image, **which))
-        own = self.images[self._image(image)] if self.images else found
+        own = self.images[self.row(image)] if self.images else found
         return min_max(resize(found, size or (own.shape[0], own.shape[1]))).numpy()
 
     def plot(
@@ -146,7 +146,7 @@ class Record:
         **which: Any,
     ) -> Figure:
         """Heat maps over the image: one for each word, or small multiples of words by layer or by the steps kept apart."""
-        row = self._image(image)
+        row = self.row(image)
         chosen = list(words or self.words(row, negative=which.get("negative", False)))
         columns: list[tuple[str, dict]] = [("", {})]
         if by == "step":
@@ -220,7 +220,8 @@ class Record:
         images, layers = max(len(self.images), len(self.prompts)), len(self.layers)
         return f"Record({self.model}, {self.kind}, {images} images, {len(self.timesteps)} steps, {layers} layers)"
 
-    def _image(self, image: int | None) -> int:
+    def row(self, image: int | None) -> int:
+        """Number of an image, which must be named where there are several."""
         count = len(next(iter(self.maps.values()))) if self.maps else 0
         if not count:
             raise ValueError(
@@ -232,8 +233,9 @@ class Record:
             raise ValueError(f"image={image}: {count} images were painted, from 0")
         return (image or 0) % count
 
-    def _texts(self, image: int | None, negative: bool) -> list[Text]:
-        row = self._image(image)
+    def texts(self, image: int | None, negative: bool) -> list[Text]:
+        """The prompt of an image, or its negative prompt, as each text encoder read it."""
+        row = self.row(image)
         if negative and not any(sign == "-" for sign, _, _ in self.maps):
             raise ValueError("the negative prompt was not recorded: trace(..., negative=True), with guidance")
         texts = self.negatives if negative else self.prompts
@@ -246,7 +248,8 @@ class Record:
             raise ValueError(f"layer={layer!r} was not recorded; there are {', '.join(self.layers)}")
         return names
 
-    def _at(self, sign: str, layer: str, step: int | None) -> torch.Tensor:
+    def at(self, sign: str, layer: str, step: int | None) -> torch.Tensor:
+        """Maps of one layer at a step kept apart, or the mean over all."""
         if step is not None and step not in self.steps:
             kept = f"only {', '.join(map(str, self.steps))}" if self.steps else "only the mean over all"
             raise ValueError(f"step={step} was not kept apart, {kept}: trace(..., steps=[{step}])")

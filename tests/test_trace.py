@@ -428,7 +428,7 @@ def test_the_command_paints_and_writes_everything(tmp_path):
         ["trace", PROMPT, "--negative", NEGATIVE, "--steps", "3", "--by-step", "--word", "dog", "--out", str(tmp_path)],
     )
     assert found.exit_code == 0, found.output
-    names = ["image.png", "record.safetensors", "steps.png", "word-0-dog.png", "words.png"]
+    names = ["explorer.html", "image.png", "record.safetensors", "steps.png", "word-0-dog.png", "words.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == names
     record = Record.load(tmp_path / "record.safetensors")
     assert record.steps == [0, 1, 2]
