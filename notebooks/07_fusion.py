@@ -306,6 +306,7 @@ def draw(text):
     return int(d.argmax()), best, int(g.argmax())
 
 
+# %%
 third = draw("the house that is left of the penguin")
 lesson.show(
     "The house is chosen. In the plane of scores the penguin is highest, the chair furthest right, the house second in both. Over alpha the house leads in the middle."
