@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def _rgb(image: Image.Image, name: str, upright: bool) -> np.ndarray:
 
 def _bands(image: Image.Image) -> list[tuple[int, int]]:
     """Least and greatest value of every channel."""
-    found = image.getextrema()
+    found: Any = image.getextrema()  # a pair, or one for each channel
     return [found] if isinstance(found[0], (int, float)) else list(found)
 
 
@@ -189,10 +190,9 @@ def _from_array(source: Any) -> np.ndarray:
     if first := hasattr(source, "detach"):  # a torch tensor, whose channels come first by custom
         source = source.detach().cpu()
         source = (source.float() if source.is_floating_point() else source).numpy()
-    try:
+    array: Any = np.zeros(0, object)
+    with suppress(ValueError, TypeError):  # lists of unequal length
         array = np.asarray(source)
-    except (ValueError, TypeError):  # lists of unequal length
-        array = np.zeros(0, object)
     if first and array.ndim == 3 and array.shape[2] not in (1, 3, 4):
         array = np.moveaxis(array, 0, 2)
     if (

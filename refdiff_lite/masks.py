@@ -169,8 +169,9 @@ def _as_mask(mask: Any, sizes: tuple[tuple[int, int], ...]) -> np.ndarray:
         mask = mask.get("segmentation", mask)
     if isinstance(mask, dict):
         mask = from_rle(mask)
-    if hasattr(mask, "detach"):  # a torch tensor; numpy knows no bfloat16
-        mask = (mask.detach().float() if mask.is_floating_point() else mask.detach()).cpu().numpy()
+    held: Any = mask
+    if hasattr(held, "detach"):  # a torch tensor; numpy knows no bfloat16
+        mask = (held.detach().float() if held.is_floating_point() else held.detach()).cpu().numpy()
     array = np.asarray(mask)
     if array.shape not in sizes:
         raise ValueError(f"one is of shape {array.shape}")

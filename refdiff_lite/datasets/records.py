@@ -173,7 +173,7 @@ def _problem(image_id: int, image: dict[str, Any], twice: bool) -> str:
         return f"the annotations know no image {image_id}" if image_id != -1 else "its reference names no image"
     if twice:
         return f"the annotations have two different images {image_id}"
-    sides = [image.get("height"), image.get("width")]
+    sides: list[Any] = [image.get("height"), image.get("width")]
     if not all(type(n) in (int, float) and 0 < n <= MAX_PIXELS and n == int(n) for n in sides):
         return f"image {image_id} of {str(sides[0])[:20]}×{str(sides[1])[:20]} pixels: that is no size"
     if sides[0] * sides[1] > MAX_PIXELS:

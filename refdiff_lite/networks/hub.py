@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
@@ -159,7 +160,7 @@ def fetch(name: str) -> Path:
     weights = WEIGHTS[name]
     missing, there = weights.missing(), weights.cached()
     damaged = [f for f in missing if f in there]
-    where = {"repo_id": weights.repo, "revision": weights.revision}
+    where: dict[str, Any] = {"repo_id": weights.repo, "revision": weights.revision}
     try:
         if damaged:  # the hub's client takes a file by its name for good
             snapshot_download(**where, allow_patterns=damaged, force_download=True)
