@@ -787,5 +787,6 @@ lesson.show(
 # **Where next.** Lesson 8 takes the word "better" apart: which mean, over what, how sure?
 #
 # **References.** Ni et al., *Ref-Diff*, [arXiv 2308.16777](https://arxiv.org/abs/2308.16777). Efron and Tibshirani, *An
-# introduction to the bootstrap* (1993). In the code: [fusion.py](../refdiff_lite/fusion.py). Symbols: [the
+# introduction to the bootstrap* (1993). What
+# `official()` follows: [docs/official.md](../docs/official.md). In the code: [fusion.py](../refdiff_lite/fusion.py). Symbols: [the
 # glossary](../docs/glossary.md).

@@ -374,7 +374,8 @@ lesson.claim("each paired interval is narrower than the one from separate runs",
 # ## Find the bug
 #
 # The faults below are real. Each was read in the official code of the paper and is retold here in a few lines of our
-# own; the whole list is in [docs/faults.md](../docs/faults.md). None of them crashes. You see a symptom first. Find the
+# own; the whole list is in [docs/faults.md](../docs/faults.md), and [docs/official.md](../docs/official.md) says
+# what our `official()` follows. None of them crashes. You see a symptom first. Find the
 # bug, then write the right version.
 #
 # **A mean that is none** ([fault 3](../docs/faults.md#fault-3)). What is reported as "mIoU" weighs every sentence by

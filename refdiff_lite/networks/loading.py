@@ -32,6 +32,10 @@ def device_and_dtype() -> tuple[torch.device, torch.dtype]:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu"), torch.float32
 
 
+SMALL = 30_000_000
+"""Parameters of a UNet below which one core is best: the toy's has 2.5 million, Stable Diffusion's 860."""
+
+
 @dataclass
 class Networks:
     """The networks that Ref-Diff reads: a Stable Diffusion pipeline, an open_clip model with its tokenizer, SAM.
@@ -100,17 +104,29 @@ class Networks:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Hold the networks for one thread, in evaluation mode; they come back in the modes that they had."""
+        """Hold the networks for one caller, in evaluation mode; they come back in the modes that they had.
+
+        Small networks compute on one core meanwhile: on a busy machine the threads of a second one would mostly wait
+        for each other, and make them many times slower (``benchmarks/bench_threads.py``).
+        """
         with self._lock:
             parts = (self.sd.vae, self.sd.unet, self.sd.text_encoder, self.clip)
             training = [m for part in parts for m in part.modules() if m.training]
             for module in training:
                 module.training = False
+            threads = torch.get_num_threads()
+            if self.device.type == "cpu" and self._parameters < SMALL:
+                torch.set_num_threads(1)
             try:
                 yield
             finally:
+                torch.set_num_threads(threads)
                 for module in training:
                     module.training = True
+
+    @cached_property
+    def _parameters(self) -> int:
+        return sum(p.numel() for p in self.sd.unet.parameters())
 
     def check_finite(self, part: str, x: torch.Tensor) -> torch.Tensor:
         """``x`` itself, if all of it are finite numbers; else no order of scores would mean anything.
