@@ -1,0 +1,110 @@
+"""``python -m refdiff_lite.toy.train_dit``: train the toy diffusion transformer by rectified flow, resumably.
+
+x_t = (1 - t) x_0 + t eps, and the transformer predicts the velocity eps - x_0 (SD3, 2403.03206). Images and captions only,
+the same as the UNet's; the text encoder begins as the UNet's and learns along. ``--start`` goes on from saved weights,
+with an optimizer that knows nothing yet: the rate warms up again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from diffusers import StableDiffusion3Pipeline
+
+from .dit import learning, load_dit, save_dit, start_pipeline, velocity, words
+from .measure_dit import caption_losses, noun_hits
+from .phrases import caption
+from .scenes import make_scene
+from .train_unet import RECOLOURED, TINTS, recolour, say
+from .train_vae import encode_all
+from .training import LOOKED_AT, load_scenes, train
+
+BATCH = 32
+T_MEAN, T_STD = 0.2, 1.2
+"""Of the normal whose logistic is t: most steps where a caption matters, one in a hundred or so close to either end."""
+SHOWN_BELOW = 0.68
+"""Pictures are recoloured below this t only; its noise is that of the UNet's timestep 600."""
+
+
+def train_dit(
+    work: Path,
+    pipe: StableDiffusion3Pipeline,
+    *,
+    steps: int = 7_000,
+    scenes: int = 20_000,
+    stop_at: int | None = None,
+    every: int = 250,
+    bf16: bool = False,
+) -> None:
+    """Train the transformer and the text encoder of ``pipe`` in place, or go on, in ``work/dit``; both end averaged.
+
+    Args:
+        every: steps between checkpoints, each with a line in ``work/dit/log.jsonl``.
+        bf16: compute the transformer in bfloat16 (weights stay in fp32); faster only where the processor has it.
+    """
+    images, things = load_scenes(work / "scenes", "train", scenes)
+    latents = encode_all(pipe.vae, images, work / f"latents-{scenes}.pt")
+    turning = np.random.default_rng(0)
+    recoloured = encode_all(pipe.vae, images, work / f"latents-{scenes}-recoloured.pt", lambda x: recolour(x, turning))
+    held = min(64, max(2, len(latents) // 100))  # the last ones are only looked at, for the log
+    share = np.array([1.0 + sum(t.tint is not None for t in th) for th in things[: len(latents) - held]])
+    share /= share.sum()  # scenes with tinted things come more often
+    looked_at = [make_scene("val", i) for i in range(LOOKED_AT)]
+    held_texts = [caption(th, np.random.default_rng(i), everything=1.0) for i, th in enumerate(things[-held:])]
+
+    def loss(generator: torch.Generator, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        rows = rng.choice(len(share), BATCH, p=share)
+        t = torch.sigmoid(T_MEAN + T_STD * torch.randn(BATCH, generator=generator))
+        turned = (rng.uniform(size=BATCH) < RECOLOURED) & (t.numpy() < SHOWN_BELOW)
+        texts = [say(things[i], rng, 0.0 if no_colour else TINTS) for i, no_colour in zip(rows, turned, strict=True)]
+        x0 = torch.where(torch.from_numpy(turned)[:, None, None, None], recoloured[rows], latents[rows])
+        noise = torch.randn(x0.shape, generator=generator)
+        x = torch.lerp(x0, noise, t[:, None, None, None])
+        text = words(pipe, texts)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            guess = velocity(pipe, x, t, text)
+        return (guess.float() - (noise - x0)).square().mean(), {}
+
+    def report(model: torch.nn.Module) -> dict[str, float]:
+        """Gain of the right caption by t, and nouns found: in all blocks' mean, of tinted things, by block."""
+        row = {}
+        for t in (0.3, 0.6, 0.8):
+            right, wrong = caption_losses(pipe, latents[-held:], held_texts, t)
+            row[f"gain_{t}"] = (1 - right.mean() / wrong.mean()).item()
+        hits = noun_hits(pipe, looked_at, 0.1)
+        found = np.array([h.right for h in hits], float)
+        tinted = np.array([h.tinted for h in hits])
+        row |= {"localisation": found[:, -1].mean(), "tinted": found[tinted, -1].mean() if tinted.any() else 0.0}
+        return row | {f"block_{b}": value for b, value in enumerate(found[:, :-1].mean(0))}
+
+    options = {"steps": steps, "stop_at": stop_at, "every": every, "report": report}
+    for _ in train(learning(pipe), loss, work / "dit", lr=1.5e-3, muon=5e-3, **options):
+        pass
+
+
+def main(
+    work: Annotated[Path, typer.Option(help="Folder for scenes, checkpoints and logs.")] = Path("build/toy"),
+    out: Annotated[Path | None, typer.Option(help="Where the pipeline goes; nowhere if not given.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Saved pipeline to go on from; default: from scratch.")] = None,
+    steps: int = 7_000,
+    stop_at: int | None = None,
+    every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 250,
+    scenes: Annotated[int, typer.Option(help="Training scenes.")] = 20_000,
+    bf16: Annotated[bool, typer.Option(help="Compute in bfloat16; faster only where the processor has it.")] = False,
+) -> None:
+    """Train, resuming where the last run in ``work`` stopped, and save the averaged weights as fp16 safetensors."""
+    pipe = load_dit(start) if start else start_pipeline()
+    train_dit(work, pipe, steps=steps, scenes=scenes, stop_at=stop_at, every=every, bf16=bf16)
+    if out:
+        save_dit(pipe, out)
+        shutil.copy(work / "dit" / "log.jsonl", out / "log.jsonl")
+        typer.echo(f"-> {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
