@@ -138,6 +138,20 @@ def test_a_damaged_checkpoint_is_refused_with_words(tmp_path, small, damage):
         run(tmp_path, start_pipeline(2 if damage == "another model" else 1), steps=4)
 
 
+def test_bfloat16_trains_nearly_the_same(tmp_path, small):
+    full, half = (run(tmp_path / str(bf16), start_pipeline(1), bf16=bf16) for bf16 in (False, True))
+    rows = [json.loads((tmp_path / str(b) / "dit" / "log.jsonl").read_text().split("\n")[1]) for b in (False, True)]
+    assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-3)
+    assert 0 < (full - half).abs().max() < 0.05
+
+
+def test_plain_attention_is_the_fused_one():
+    q, k, v = torch.randn(3, 2, 4, 10, 8).unbind()
+    fused = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    with train_dit._Unfused():
+        torch.testing.assert_close(torch.nn.functional.scaled_dot_product_attention(q, k, v), fused)
+
+
 def test_blocks_begin_as_the_identity_and_the_output_as_zero():
     torch.manual_seed(0)
     dit = make_dit(layers=2)
