@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers tune measure ablation pictures train-toy data wheel clean
+.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers tune measure ablation pictures train-toy data api dist clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -54,7 +54,8 @@ bench-explorers: install chromium ## hover, slider and opening times of the expl
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/ty check --python .venv
+	$(BIN)/lint-imports
 
 format: install ## ruff's formatter and safe fixes
 	$(BIN)/ruff check --fix .
@@ -74,7 +75,7 @@ evaluate: install ## README's tables, on ToyRef test and unseen; goes on after a
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle $(FLAGS)
 	$(BIN)/refdiff-lite evaluate toyref --split unseen --proposals oracle --out out/unseen-oracle $(FLAGS)
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %) $(FLAGS)
-	$(BIN)/python -m refdiff_lite.toy.results out/test-oracle out/unseen-oracle out/test-felzenszwalb
+	$(BIN)/python -m studies.results out/test-oracle out/unseen-oracle out/test-felzenszwalb
 
 bench: install ## compute and memory at real size, counted without running: benchmarks/
 	$(BIN)/python benchmarks/bench_compute.py
@@ -90,16 +91,16 @@ bench-evaluation: install ## what sharing an image's work and a second process b
 	$(BIN)/python benchmarks/bench_evaluation.py memory
 
 tune: install ## choose the toy preset's constants on val; data/models/toy/tune.json
-	$(BIN)/python -m refdiff_lite.toy.tune
+	$(BIN)/python -m studies.tune
 
 measure: install ## measure each toy network on test scenes; data/models/toy/measures.json
-	$(BIN)/python -m refdiff_lite.toy.measure
+	$(BIN)/python -m studies.measure
 
 ablation: install ## what each part of the method buys, on test; data/models/toy/ablation.json, .md, .png
-	$(BIN)/python -m refdiff_lite.toy.ablation
+	$(BIN)/python -m studies.ablation
 
 pictures: install ## training curves, samples, word maps, inversion; data/models/toy/*.png
-	$(BIN)/python -m refdiff_lite.toy.pictures
+	$(BIN)/python -m studies.pictures
 
 train-toy: install ## train the three small networks (hours; resumes from build/toy) and write data/models/toy
 	$(BIN)/python -m refdiff_lite.toy
@@ -107,8 +108,11 @@ train-toy: install ## train the three small networks (hours; resumes from build/
 data: install ## write ToyRef's bundled splits again
 	$(BIN)/python -m refdiff_lite.toy.build_dataset
 
-wheel: install ## a wheel with data and weights inside, in dist/
-	$(BIN)/python -m build --no-isolation --wheel
+api: install ## the API reference, from the docstrings: out/api/index.html
+	$(BIN)/pdoc --docformat google --output-directory out/api refdiff_lite
+
+dist: install ## sdist and wheel, both with data and weights inside, in dist/
+	$(BIN)/python -m build --no-isolation
 
 clean: ## remove what was built (not .venv, not build/toy's checkpoints)
-	rm -rf dist out .pytest_cache .ruff_cache .mypy_cache
+	rm -rf dist out .pytest_cache .ruff_cache .import_linter_cache

@@ -6,12 +6,12 @@ Floating-point operations of matrix products and convolutions, at equal resoluti
 import torch
 from common import flops, make_clip, make_unet, make_vae
 
-from refdiff_lite.attend import attend
 from refdiff_lite.attention import record_attention
-from refdiff_lite.backbones import PRESETS
-from refdiff_lite.compat import ddim
 from refdiff_lite.config import RefDiffConfig
-from refdiff_lite.ranking import encode_images, encode_masks
+from refdiff_lite.networks import PRESETS
+from refdiff_lite.networks.clip import encode_images, encode_masks
+from refdiff_lite.networks.compat import ddim
+from refdiff_lite.unet_pass import unet_pass
 
 SIDE, MASKS, KEPT, SENTENCES = 512, 64, 10, 8
 LAYERS = PRESETS["sd15"].layers
@@ -39,7 +39,9 @@ def main() -> None:
             unet(x, t, blank(1, 77, 768))
 
     def ours(sentences: int) -> None:
-        attend(unet, scheduler(), [x], [t], blank(sentences, 77, 768), None, {"cross": LAYERS}, RefDiffConfig.paper())
+        unet_pass(
+            unet, scheduler(), [x], [t], blank(sentences, 77, 768), None, {"cross": LAYERS}, RefDiffConfig.paper()
+        )
 
     def official() -> None:
         for step in (51, 1):

@@ -18,7 +18,7 @@ import numpy as np
 
 from refdiff_lite import RefDiff
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.images import write_text
+from refdiff_lite.files import write_text
 from refdiff_lite.widgets import AttentionExplorer, SegmentationPlayground
 from refdiff_lite.widgets.attention import Attention
 

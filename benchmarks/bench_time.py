@@ -17,12 +17,12 @@ import torch
 from common import make_clip, make_unet, make_vae
 from tqdm import tqdm
 
-from refdiff_lite.attend import attend
 from refdiff_lite.attention import record_attention
-from refdiff_lite.backbones import PRESETS
-from refdiff_lite.compat import cross_attention_modules, ddim, self_attention_modules
 from refdiff_lite.config import RefDiffConfig
-from refdiff_lite.ranking import encode_images, encode_masks
+from refdiff_lite.networks import PRESETS
+from refdiff_lite.networks.clip import encode_images, encode_masks
+from refdiff_lite.networks.compat import cross_attention_modules, ddim, self_attention_modules
+from refdiff_lite.unet_pass import unet_pass
 
 MASKS, KEPT, SENTENCES = 64, 10, 8
 
@@ -90,7 +90,7 @@ class Bench:
 
         scheduler = ddim(DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"))
         layers = {"cross": PRESETS["sd15"].layers}
-        attend(self.unet, scheduler, [self.x], [101], self.text[:sentences], None, layers, RefDiffConfig.paper())
+        unet_pass(self.unet, scheduler, [self.x], [101], self.text[:sentences], None, layers, RefDiffConfig.paper())
 
     def features(self, masks: int) -> None:
         """Both branches of CLIP for so many masks."""

@@ -131,7 +131,7 @@ def flops(run: Callable[[], Any]) -> int:
 
 def all_heads(unet: Any, height: int) -> int:
     """Bytes of all heads' fp16 probabilities of all layers of one call, as capture that keeps everything holds them."""
-    from refdiff_lite.compat import cross_attention_modules, self_attention_modules
+    from refdiff_lite.networks.compat import cross_attention_modules, self_attention_modules
 
     factors = {"down_blocks.0": 1, "up_blocks.3": 1, "down_blocks.1": 2, "up_blocks.2": 2, "down_blocks.2": 4}
     factors |= {"up_blocks.1": 4, "mid_block": 8}

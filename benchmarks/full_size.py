@@ -18,8 +18,8 @@ from skimage import data as photos
 from transformers import CLIPTokenizerFast
 
 from refdiff_lite import RefDiff, RefDiffConfig
-from refdiff_lite.backbones import device_and_dtype, from_networks
 from refdiff_lite.config import VARIANTS
+from refdiff_lite.networks import device_and_dtype, from_networks
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -63,7 +63,7 @@ def main() -> None:
         start = time.perf_counter()
         result = scene.segment("the cup of coffee on the left", variant)
         assert result.mask.shape == photos.coffee().shape[:2]
-        print(f"{variant}: {len(result.masks)} proposals, {time.perf_counter() - start:.0f} s")
+        print(f"{variant}: {len(result.proposals)} proposals, {time.perf_counter() - start:.0f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{device}, {side} px; most memory {peak:.1f} GiB")
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from refdiff_lite import RefDiff
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation import evaluate
+from refdiff_lite.evaluation.run import evaluate
 from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
 from refdiff_lite.widgets.base import Explorer
 

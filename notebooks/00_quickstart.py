@@ -21,8 +21,8 @@ import numpy as np
 from refdiff_lite import RefDiff
 from refdiff_lite.checks import quickstart as checks
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation.metrics import iou
 from refdiff_lite.expression import parse
-from refdiff_lite.metrics import iou
 from refdiff_lite.viz import show_image, show_map, show_mask
 
 # %% [markdown]

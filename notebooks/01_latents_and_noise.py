@@ -26,10 +26,10 @@ from PIL import Image
 from refdiff_lite import RefDiff
 from refdiff_lite.checks import latents_and_noise as checks
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation.metrics import psnr
+from refdiff_lite.files import data_dir
 from refdiff_lite.inversion import guided
 from refdiff_lite.latents import add_noise, alpha_bar, ddim_step, ddim_timesteps, decode
-from refdiff_lite.paths import data_dir
-from refdiff_lite.toy.measure import psnr
 from refdiff_lite.viz import show_image
 
 # %% [markdown]
@@ -39,7 +39,7 @@ from refdiff_lite.viz import show_image
 
 # %%
 model = RefDiff.from_preset(PRESET)
-vae, unet, scheduler = model.backbones.sd.vae, model.backbones.sd.unet, model.backbones.sd.scheduler
+vae, unet, scheduler = model.networks.sd.vae, model.networks.sd.unet, model.networks.sd.scheduler
 sample = load_toyref("val", limit=11)[10]
 scene = model.set_image(sample.path)
 x0 = scene.latents

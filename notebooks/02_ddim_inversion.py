@@ -25,10 +25,9 @@ import torch
 from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.checks import ddim_inversion as checks
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation.metrics import bootstrap, psnr
 from refdiff_lite.inversion import denoise, guided, invert
 from refdiff_lite.latents import add_noise, alpha_bar, ddim_step, ddim_timesteps, decode
-from refdiff_lite.metrics import bootstrap
-from refdiff_lite.toy.measure import psnr
 from refdiff_lite.viz import show_image, show_map
 from refdiff_lite.widgets import InversionExplorer
 
@@ -94,7 +93,7 @@ checks.check_invert(my_invert)
 
 # %%
 model = RefDiff.from_preset(PRESET)
-vae, unet, scheduler = model.backbones.sd.vae, model.backbones.sd.unet, model.backbones.sd.scheduler
+vae, unet, scheduler = model.networks.sd.vae, model.networks.sd.unet, model.networks.sd.scheduler
 samples = load_toyref("val", limit=12)
 scene = model.set_image(samples[10].path)
 x0, caption = scene.latents, "two dogs, a penguin and an apple"
@@ -321,7 +320,7 @@ for name, x in (("random", drawn), ("inverted", inverted)):
 
 # %%
 configs = {noise: model.config.replace(noise=noise) for noise in ("random", "ddim")}
-models = {noise: RefDiff(model.backbones, config) for noise, config in configs.items()}
+models = {noise: RefDiff(model.networks, config) for noise, config in configs.items()}
 figure, axes = plt.subplots(2, 3, figsize=(5.6, 3.9))
 for row, (noise, one) in zip(axes, models.items(), strict=True):
     here = one.set_image(samples[10].path)

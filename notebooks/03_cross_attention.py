@@ -27,13 +27,13 @@ from IPython.display import Image, display
 from refdiff_lite import RefDiff
 from refdiff_lite.attention import min_max, record_attention, resize, word_map
 from refdiff_lite.checks import cross_attention as checks
-from refdiff_lite.compat import cross_attention_modules
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation.metrics import bootstrap
 from refdiff_lite.expression import parse, token_positions
+from refdiff_lite.files import data_dir
 from refdiff_lite.fusion import generative_score
 from refdiff_lite.latents import add_noise
-from refdiff_lite.metrics import bootstrap
-from refdiff_lite.paths import data_dir
+from refdiff_lite.networks.compat import cross_attention_modules
 from refdiff_lite.viz import show_image, show_map
 from refdiff_lite.widgets import AttentionExplorer
 
@@ -98,7 +98,7 @@ checks.check_attention(my_attention)
 
 # %% tags=["nbval-check-output"]
 model = RefDiff.from_preset(PRESET)
-tokenizer, unet, scheduler = model.backbones.sd.tokenizer, model.backbones.sd.unet, model.backbones.sd.scheduler
+tokenizer, unet, scheduler = model.networks.sd.tokenizer, model.networks.sd.unet, model.networks.sd.scheduler
 ids = tokenizer("the purple dog").input_ids
 print([tokenizer.decode([i]).strip() for i in ids], "filled up to", tokenizer.model_max_length)
 

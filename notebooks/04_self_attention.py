@@ -25,10 +25,10 @@ from scipy.cluster.vq import kmeans2
 from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.attention import min_max, propagate, record_attention, resize
 from refdiff_lite.checks import self_attention as checks
-from refdiff_lite.compat import self_attention_modules
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation.metrics import bootstrap, iou
 from refdiff_lite.expression import parse
-from refdiff_lite.metrics import bootstrap, iou
+from refdiff_lite.networks.compat import self_attention_modules
 from refdiff_lite.proposals import felzenszwalb, self_attention
 from refdiff_lite.viz import show_image, show_map
 from refdiff_lite.widgets import AttentionExplorer
@@ -60,7 +60,7 @@ for row in toy:
 
 # %%
 model = RefDiff.from_preset(PRESET)
-unet = model.backbones.sd.unet
+unet = model.networks.sd.unet
 sample = load_toyref("val", limit=11)[10]
 scene = model.set_image(sample.path)
 image, t = scene.image, scene.timesteps[model.config.noise_step]
@@ -311,7 +311,7 @@ print("a cell is", scene.size[0] // h, "pixels wide")
 # %%
 def hits(config):
     """(image, right?) for every noun, with word maps made by this config."""
-    one, found = RefDiff(model.backbones, config), []
+    one, found = RefDiff(model.networks, config), []
     for s in some:
         here = one.set_image(s.path, oracle=s.masks)
         truth = here.proposals("oracle")

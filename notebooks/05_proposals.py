@@ -24,8 +24,8 @@ from pycocotools import mask as coco_mask
 from refdiff_lite import RefDiff, RefDiffConfig, proposals
 from refdiff_lite.checks import proposals as checks
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation.metrics import bootstrap, iou
 from refdiff_lite.fusion import generative_score
-from refdiff_lite.metrics import bootstrap, iou
 from refdiff_lite.viz import show_image, show_map, show_mask
 
 # %% [markdown]

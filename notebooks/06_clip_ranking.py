@@ -55,7 +55,7 @@ for share in (0.0, 0.5, 1.0):
 # %%
 samples = load_toyref("val", limit=12)
 model = RefDiff.from_preset(PRESET)
-clip, tokenizer, mean, std = (getattr(model.backbones, n) for n in ("clip", "clip_tokenizer", "clip_mean", "clip_std"))
+clip, tokenizer, mean, std = (getattr(model.networks, n) for n in ("clip", "clip_tokenizer", "clip_mean", "clip_std"))
 side, patch = clip.visual.image_size[0], clip.visual.patch_size[0]
 
 sample = samples[10]
@@ -427,8 +427,8 @@ for words in ("the dog on the left", "left of the dog", "the bright dog", "botto
 # Proposals are the true masks, so a miss is a miss of the ranking.
 
 # %%
-biased = RefDiff(model.backbones, model.config.replace(positional_bias="both"))
-plain = RefDiff(model.backbones, model.config.replace(positional_bias="none"))
+biased = RefDiff(model.networks, model.config.replace(positional_bias="both"))
+plain = RefDiff(model.networks, model.config.replace(positional_bias="none"))
 rows = []
 for s in samples:
     views = {"plain": plain.set_image(s.path, oracle=s.masks), "biased": biased.set_image(s.path, oracle=s.masks)}

@@ -25,8 +25,8 @@ import torch
 from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.checks import fusion as checks
 from refdiff_lite.datasets.toyref import load_toyref
+from refdiff_lite.evaluation.metrics import bootstrap
 from refdiff_lite.fusion import fuse, generative_score
-from refdiff_lite.metrics import bootstrap
 from refdiff_lite.viz import show_map, show_mask
 from refdiff_lite.widgets import SegmentationPlayground
 

@@ -27,9 +27,9 @@ import torch
 from refdiff_lite import RefDiff
 from refdiff_lite.checks import evaluation as checks
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation import evaluate
+from refdiff_lite.evaluation.metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at
+from refdiff_lite.evaluation.run import evaluate
 from refdiff_lite.expression import parse
-from refdiff_lite.metrics import areas, bootstrap, iou, mean_iou, overall_iou, precision_at
 from refdiff_lite.viz import show_image, show_mask
 from refdiff_lite.widgets import Gallery
 

@@ -30,17 +30,17 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, SamConfig, SamModel
 
-from refdiff_lite import RefDiff, RefDiffConfig, hub
+from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.attention import min_max, record_attention, word_map
-from refdiff_lite.backbones import PRESETS, device_and_dtype
 from refdiff_lite.checks import on_a_gpu as checks
-from refdiff_lite.compat import cross_attention_modules
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.expression import parse, token_positions
+from refdiff_lite.files import data_dir
 from refdiff_lite.images import load_image
 from refdiff_lite.latents import add_noise, alpha_bar, ddim_timesteps, encode
-from refdiff_lite.mask_cache import cached
-from refdiff_lite.paths import data_dir
+from refdiff_lite.masks import cached
+from refdiff_lite.networks import PRESETS, device_and_dtype, hub
+from refdiff_lite.networks.compat import cross_attention_modules
 from refdiff_lite.toy.train_unet import make_scheduler
 from refdiff_lite.viz import show_image, show_map, show_mask
 
@@ -56,7 +56,7 @@ from refdiff_lite.viz import show_image, show_map, show_mask
 
 # %%
 model = RefDiff.from_preset(PRESET)
-nets = model.backbones
+nets = model.networks
 
 
 def choose():

@@ -29,8 +29,8 @@ from transformers import CLIPTokenizer
 
 from refdiff_lite import RefDiff
 from refdiff_lite.checks import train_it_yourself as checks
+from refdiff_lite.files import data_dir
 from refdiff_lite.latents import alpha_bar, decode
-from refdiff_lite.paths import data_dir
 from refdiff_lite.toy.phrases import caption
 from refdiff_lite.toy.scenes import Thing, draw, make_scene
 from refdiff_lite.toy.train_clip import contrastive_loss, make_clip, text_encoder, tokens

@@ -27,7 +27,7 @@ import nbformat
 import yaml
 from PIL import Image
 
-from refdiff_lite.images import write_text
+from refdiff_lite.files import write_text
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["urls"]["Repository"]

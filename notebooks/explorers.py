@@ -23,7 +23,7 @@ from IPython.display import display
 
 from refdiff_lite import RefDiff
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation import evaluate
+from refdiff_lite.evaluation.run import evaluate
 from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
 
 data = load_toyref("test", limit=12)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .config import BASELINES, CLIPS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig
+from .config import BASELINES, CLIPS, DTYPES, MIN_AREAS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig, default_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,7 @@ ProposalName = Enum("ProposalName", {p: p for p in PROPOSALS}, type=str)  # type
 Constants = Enum("Constants", {c: c for c in ("paper", "official", "toy")}, type=str)  # type: ignore[misc]
 
 ClipName = Enum("ClipName", {c: c for c in CLIPS}, type=str)  # type: ignore[misc]
+Dtype = Enum("Dtype", {d: d for d in DTYPES}, type=str)  # type: ignore[misc]
 SamName = Enum("SamName", {s: s for s in SAMS}, type=str)  # type: ignore[misc]
 SamOrNone = Enum("SamOrNone", {s: s for s in (*SAMS, "none")}, type=str)  # type: ignore[misc]
 
@@ -43,6 +44,7 @@ ConstantsOption = Annotated[
 ClipOption = Annotated[ClipName | None, typer.Option(help="sd15's CLIP: openai (the paper's) or laion.")]
 SamOption = Annotated[SamName | None, typer.Option(help="sd15's SAM: base, or huge (the paper's).")]
 LowMemoryOption = Annotated[bool, typer.Option("--low-memory", help="One network at a time on the GPU.")]
+DtypeOption = Annotated[Dtype | None, typer.Option(help="Precision of the networks; default: what suits the device.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all noise.")]
 
 
@@ -56,24 +58,24 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def _config(preset: str, constants: Enum | None, seed: int) -> RefDiffConfig:
-    from .backbones import default_config
-
-    base = getattr(RefDiffConfig, constants.value)() if constants else default_config(preset)
-    return base.replace(seed=seed)
+def _config(preset: str, constants: Enum | None, seed: int, data: str = "refcoco") -> RefDiffConfig:
+    """The constants by name; those of the official code depend on the data set."""
+    if constants and constants.value == "official":
+        return RefDiffConfig.official(data if data in MIN_AREAS else "refcoco", seed=seed)
+    return getattr(RefDiffConfig, constants.value)(seed=seed) if constants else default_config(preset, seed=seed)
 
 
 def _choices(
-    preset: str, proposals: str | None, clip: Enum | None, sam: Enum | None, low_memory: bool
+    preset: str, proposals: str | None, clip: Enum | None, sam: Enum | None, low_memory: bool, dtype: Enum | None
 ) -> dict[str, Any]:
-    """What :func:`backbones.load` is to choose, refused where it would do nothing."""
-    from .backbones import check_preset
+    """What :func:`networks.load` is to choose, refused where it would do nothing."""
+    from .networks import check_preset
 
-    chosen = {"clip": clip and clip.value, "sam": sam and sam.value}
+    chosen: dict[str, Any] = {"clip": clip and clip.value, "sam": sam and sam.value}
     check_preset(preset, **chosen)
     if sam and proposals != "sam":
         raise ValueError("--sam chooses the network of --proposals sam: give both")
-    return chosen | {"low_memory": low_memory}
+    return chosen | {"low_memory": low_memory, "dtype": dtype and dtype.value}
 
 
 @app.command()
@@ -90,13 +92,15 @@ def segment(
     clip: ClipOption = None,
     sam: SamOption = None,
     low_memory: LowMemoryOption = False,
+    dtype: DtypeOption = None,
     config: ConstantsOption = None,
     out: Annotated[Path, typer.Option(help="Folder for mask.png, overlay.png, panel.png, result.json.")] = Path("out"),
     seed: SeedOption = 0,
 ) -> None:
     """Write the mask of what EXPRESSION names in IMAGE."""
     from .expression import parse
-    from .images import check_folder, load_image, save_mask, write_text
+    from .files import check_folder, write_text
+    from .images import load_image, save_mask
 
     with one_line_errors():
         kind = proposals.value if proposals else None
@@ -105,7 +109,7 @@ def segment(
         if (kind == "oracle") != (oracle is not None):
             raise ValueError("--proposals oracle and --oracle instances.json go together")
         settings = _config(preset.value, config, seed)
-        choices = _choices(preset.value, kind, clip, sam, low_memory)
+        choices = _choices(preset.value, kind, clip, sam, low_memory, dtype)
         pixels = load_image(image)
         parsed = parse(expression, head)
         truth = _oracle_masks(oracle, image) if oracle else None
@@ -121,11 +125,15 @@ def segment(
         result.plot(out / "panel.png")
         write_text(out / "result.json", json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n")
     typer.echo(f'"{parsed.text}": head word {parsed.head}, cues {", ".join(parsed.cues) or "none"}')
+    if parsed.doubt:
+        typer.secho(f"unsure of the head word ({parsed.doubt}); name another with --head", fg="yellow")
+    if result.unread:
+        typer.secho(f"not read, for the text encoder ends before it: {result.unread!r}", fg="yellow")
     if result.best is None:
         typer.echo("no proposal was found, so the mask is empty; try --proposals weak")
-    typer.echo(f"{result.mask.mean():.1%} of the image, {len(result.masks)} {result.proposals} proposals -> {out}/")
-    if model.backbones.note:
-        typer.secho(f"note: {model.backbones.note}", fg="yellow")
+    typer.echo(f"{result.mask.mean():.1%} of the image, {len(result.proposals)} {result.generator} proposals -> {out}/")
+    if model.networks.note:
+        typer.secho(f"note: {model.networks.note}", fg="yellow")
 
 
 def _oracle_masks(instances: Path, image: Path) -> np.ndarray:
@@ -153,8 +161,9 @@ def demo(
 ) -> None:
     """Segment bundled test expressions of all kinds by all four variants; print IoU, draw one grid."""
     from .datasets.toyref import STYLES, load_toyref
-    from .images import check_folder, load_image
-    from .metrics import iou
+    from .evaluation.metrics import iou
+    from .files import check_folder
+    from .images import load_image
     from .pipeline import RefDiff
     from .viz import Picture, grid
 
@@ -205,6 +214,7 @@ def evaluate(
     clip: ClipOption = None,
     sam: SamOption = None,
     low_memory: LowMemoryOption = False,
+    dtype: DtypeOption = None,
     config: ConstantsOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for results, summary, tables, report.")] = Path("out/evaluate"),
@@ -218,9 +228,9 @@ def evaluate(
 ) -> None:
     """Measure variants on a data set, with intervals. Started again after a kill, it goes on where it was."""
     with one_line_errors():
-        from .images import check_folder
+        from .files import check_folder
 
-        choices = _choices(preset.value, proposals.value, clip, sam, low_memory)
+        choices = _choices(preset.value, proposals.value, clip, sam, low_memory, dtype)
         check_folder(out)
         samples, about = _samples(data, split, style, data_dir, images, split_by)
         if missing := [s.image_id for s in samples if not s.found]:
@@ -234,14 +244,12 @@ def evaluate(
             )
         if not (found := re.fullmatch(r"(\d+)/(\d+)", shard)):
             raise ValueError(f"--shard {shard!r}: write i/n, for example 1/4")
-        from .evaluation import evaluate as run
-        from .evaluation import processes, table
-        from .journal import at_work
+        from .evaluation.journal import at_work
+        from .evaluation.run import evaluate as run
+        from .evaluation.run import processes, table
         from .pipeline import RefDiff
 
-        settings = _config(preset.value, config, seed)
-        if config is not None and config.value == "official" and data == "refcocog":
-            settings = settings.replace(min_area=0)  # as its code has it for this data set alone
+        settings = _config(preset.value, config, seed, data)
         names = [v.value for v in variant] if variant else list(VARIANTS)
         part = int(found[1]), int(found[2])
         team = processes()  # before the networks are loaded: it says on which GPU
@@ -284,7 +292,7 @@ def download(
     sam: Annotated[SamOrNone, typer.Option(help="base, huge (the paper's) or none.")] = SamOrNone("base"),
 ) -> None:
     """Fetch a preset's weights from the hub: sizes first, then progress; a broken download goes on where it stopped."""
-    from . import hub
+    from .networks import hub
 
     with one_line_errors():
         if preset.value != "sd15":
@@ -301,9 +309,15 @@ def download(
 
 
 @app.command()
+def config() -> None:
+    """Print the constants of paper, official and toy side by side, with their sources."""
+    typer.echo(RefDiffConfig.compare())
+
+
+@app.command()
 def doctor() -> None:
     """Say what is installed, which presets are ready, on what device, and what to do about each gap."""
-    from .doctor import report
+    from .networks.doctor import report
 
     for what, how in report():
         typer.echo(f"{what:16} {how}")

@@ -7,8 +7,14 @@ the bundled networks).
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
+import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args, get_type_hints
+from numbers import Integral, Real
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Variant = Literal["g", "gs", "ds", "full"]
 ProposalKind = Literal["weak", "felzenszwalb", "self-attention", "sam", "oracle"]
@@ -19,6 +25,63 @@ BASELINES = ("random", "largest", "oracle", "cropping", "region-token", "global-
 CLIPS = ("openai", "laion")
 SAMS = ("base", "huge")
 """Networks that the preset sd15 may take; the paper's are "openai" and "huge"."""
+DTYPES = ("float32", "float16")
+
+
+MIN_AREAS = {"refcoco": 10_001, "refcoco+": 10_001, "refcocog": 0}
+"""Least area of a mask in pixels, by data set, in the official code's configurations (it keeps what is above 10000)."""
+_RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**63 - 1),
+    "side_factor": (0.125, 4),
+    "num_steps": (1, 999),
+    "noise_step": (0, 998),
+    "denoise_steps": (0, 998),
+    "draws": (1, 1000),
+    "guidance": (0, 100),
+    "propagate": (0, 100),
+    "thresholds": (1, 255),
+    "keep_largest": (1, 100_000),
+    "min_area": (0, 10**9),
+    "ramp": (0.01, 1),
+    **dict.fromkeys(("noun_in_crop", "noun_in_masked", "beta"), (0, 1)),
+    **dict.fromkeys(("weight_g", "weight_d"), (0, 1000)),
+}
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """The value in the type that its field names, or a ValueError that says which values are right."""
+    if type(None) in get_args(hint):
+        if value is None:
+            return None
+        hint = get_args(hint)[0]
+    told = f"{name}={value!r}"
+    if get_origin(hint) is tuple:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise ValueError(f"{told}: write numbers in a row, such as (1, 0)")
+        return tuple(_checked(name, v, int) for v in value)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{told}: choose one of {', '.join(get_args(hint))}")
+    elif hint is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{told}: choose True or False")
+    elif hint is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{told}: write a text")
+        if name == "layers":
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(
+                    f"{told} is no regular expression ({error}); write for example r'up_blocks\\.1'"
+                ) from None
+    else:
+        low, high = _RANGES[name]
+        whole = hint is int
+        if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not low <= value <= high:
+            raise ValueError(f"{told}: write a {'whole ' if whole else ''}number from {low:g} to {high:g}")
+        return hint(value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -36,6 +99,7 @@ class RefDiffConfig:
 
     # Noise and denoising (paper: one draw, t = 2 of 20 DDIM steps)
     num_steps: int = 20
+    """DDIM steps, of which only those named below are taken."""
     noise_step: int = 2
     """Index into the ascending DDIM timesteps at which the image is noised: 2 of 20 is t = 101."""
     denoise_steps: tuple[int, ...] = (2,)
@@ -51,6 +115,7 @@ class RefDiffConfig:
 
     # Attention (paper: softmax, mean over the heads, bilinear, min-max)
     scores: Literal["softmax", "logits"] = "softmax"
+    """What a map holds: attention (paper), or q k^T / sqrt(d) before the softmax (official)."""
     layers: str | None = None
     """Regular expression over names of cross-attention modules; None leaves the choice to the networks' preset."""
     normalise: Literal["mean", "each"] = "mean"
@@ -68,7 +133,7 @@ class RefDiffConfig:
     weak_choice: Literal["score", "otsu"] = "score"
     """How variant g chooses among thresholds: by S_G (paper), or by Otsu's between-class variance (ours)."""
     keep_largest: int | None = None
-    """Official: 10."""
+    """How many of the largest proposals are ranked; None takes all. Official: 10."""
     min_area: int = 0
     """Smallest proposal in pixels of the input. Official: above 10000 on RefCOCO and RefCOCO+, 0 on RefCOCOg."""
 
@@ -78,8 +143,9 @@ class RefDiffConfig:
     masked_side: Literal["clip", "full"] = "clip"
     """Side of the image for the masked class tokens: CLIP's own, or the input's (official)."""
     noun_in_crop: float = 0.5
+    """Share of the noun's feature in the text feature of the crop's branch (paper: the mean; official: 0)."""
     noun_in_masked: float = 0.5
-    """Share of the noun's feature in the text feature of each branch (paper: mean; official: 0 and 0.5)."""
+    """The same in the branch of the masked class tokens (both: 0.5)."""
     positional_bias: Literal["masked", "crop", "both", "none"] = "masked"
     """Branch whose image is multiplied by P (paper: the masked class tokens; official: the crop)."""
     ramp: float = 1.0
@@ -89,32 +155,29 @@ class RefDiffConfig:
 
     # Fusion: S = weight_g * S_G + weight_d * S_D,  S_D = beta * masked + (1 - beta) * crop
     weight_g: float = 0.1
+    """Weight of S_G: the paper's alpha. Official: 0.05."""
     weight_d: float = 0.9
+    """Weight of S_D: the paper's 1 - alpha. Official: 1."""
     beta: float = 0.3
+    """Share of the masked class tokens in S_D, the crop has the rest (both: 0.3)."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(RefDiffConfig).items():
-            choices = get_args(hint)
-            if choices and all(isinstance(c, str) for c in choices) and getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
-        checks = {
-            "side_factor": 0 < self.side_factor <= 4,
-            "pad": not (self.pad and self.propagate),
-            "num_steps": 1 <= self.num_steps < 1000,
-            "noise_step": 0 <= self.noise_step < self.num_steps,
-            "denoise_steps": bool(self.denoise_steps) and all(0 <= s < self.num_steps for s in self.denoise_steps),
-            "draws": self.draws >= 1,
-            "propagate": self.propagate >= 0,
-            "thresholds": self.thresholds >= 1,
-            "keep_largest": self.keep_largest is None or self.keep_largest >= 1,
-            "min_area": self.min_area >= 0,
-            "ramp": 0 < self.ramp <= 1,
-            **{name: 0 <= getattr(self, name) <= 1 for name in ("noun_in_crop", "noun_in_masked", "beta")},
-            "attention_guidance": not self.attention_guidance or self.guidance != 1,
-        }
-        for name, good in checks.items():
-            if not good:
-                raise ValueError(f"{name}={getattr(self, name)!r} is out of range")
+            object.__setattr__(self, name, _checked(name, getattr(self, name), hint))
+        steps = self.denoise_steps
+        if not steps or list(steps) != sorted(set(steps), reverse=True):
+            raise ValueError(f"denoise_steps={steps}: the way is from noise to image, so write steps in falling order")
+        for name, last in (("noise_step", self.noise_step), ("denoise_steps", steps[0])):
+            if last >= self.num_steps:
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: with num_steps={self.num_steps} the last step is {self.num_steps - 1}"
+                )
+        if self.weight_g == self.weight_d == 0:
+            raise ValueError("weight_g=0 and weight_d=0: every score would be 0; one of them must be greater")
+        if self.pad and self.propagate:
+            raise ValueError("pad=True and propagate: propagation knows no padding yet; switch one of them off")
+        if self.attention_guidance and self.guidance == 1:
+            raise ValueError("attention_guidance=True needs guidance: with guidance=1 there is no unconditional pass")
 
     @classmethod
     def paper(cls, **changes: Any) -> RefDiffConfig:
@@ -122,8 +185,14 @@ class RefDiffConfig:
         return cls(**changes)
 
     @classmethod
-    def official(cls, **changes: Any) -> RefDiffConfig:
-        """As the official code computes: 0.7 crop + 0.3 masked + 0.05 difference, guided logits, 10 largest masks."""
+    def official(cls, dataset: str = "refcoco", **changes: Any) -> RefDiffConfig:
+        """As the official code computes: 0.7 crop + 0.3 masked + 0.05 difference, guided logits, 10 largest masks.
+
+        Args:
+            dataset: "refcoco", "refcoco+" or "refcocog"; the last one drops no mask by its area.
+        """
+        if dataset not in MIN_AREAS:
+            raise ValueError(f"dataset={dataset!r}: choose one of {', '.join(MIN_AREAS)}")
         values: dict[str, Any] = dict(
             side_factor=2.0,
             pad=True,
@@ -135,7 +204,7 @@ class RefDiffConfig:
             upsample="lanczos",
             prompt_suffix=", ",
             keep_largest=10,
-            min_area=10_001,
+            min_area=MIN_AREAS[dataset],
             crop_resize="shorter",
             masked_side="full",
             noun_in_crop=0.0,
@@ -179,3 +248,35 @@ class RefDiffConfig:
     @classmethod
     def names(cls) -> list[str]:
         return [f.name for f in fields(cls)]
+
+    @classmethod
+    def compare(cls) -> str:
+        """All constants of paper, official and toy side by side, with what each one means, as a Markdown table.
+
+        What differs from the paper is in bold.
+        """
+        presets = {"paper": cls.paper(), "official": cls.official(), "toy": cls.toy()}
+        lines = [f"| constant | {' | '.join(presets)} | what it is |", "|---" * (len(presets) + 2) + "|"]
+        for name, text in _descriptions().items():
+            values = [getattr(config, name) for config in presets.values()]
+            shown = [f"{v:.3g}" if isinstance(v, float) else str(v) or "–" for v in values]
+            cells = [f"**{t}**" if v != values[0] else t for t, v in zip(shown, values, strict=True)]
+            lines.append(f"| {name} | {' | '.join(cells)} | {text} |")
+        return "\n".join(lines)
+
+
+def default_config(preset: str, **changes: Any) -> RefDiffConfig:
+    """The constants that suit a preset of networks: the paper's, or those chosen on ToyRef val for the toy."""
+    return RefDiffConfig.toy(**changes) if preset == "toy" else RefDiffConfig.paper(**changes)
+
+
+def _descriptions() -> dict[str, str]:
+    """The text under every field of :class:`RefDiffConfig`, by the field's name."""
+    (the_class,) = ast.parse(inspect.getsource(RefDiffConfig)).body
+    found, names = {}, RefDiffConfig.names()
+    for line, below in itertools.pairwise(getattr(the_class, "body", [])):
+        name = getattr(getattr(line, "target", None), "id", None)
+        if name in names:
+            text = getattr(getattr(below, "value", None), "value", "")
+            found[name] = " ".join(text.split()) if isinstance(text, str) else ""
+    return found

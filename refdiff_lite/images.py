@@ -1,14 +1,13 @@
-"""Reading pictures of every kind, and writing files so that none is ever left half-written."""
+"""Pictures: reading every kind as RGB, padding them to a square, writing masks."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .files import write_whole
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
@@ -82,33 +81,6 @@ def pad_to_square(image: np.ndarray) -> np.ndarray:
     square = np.zeros((max(height, width),) * 2 + (3,), np.uint8)
     square[top : top + height, left : left + width] = image
     return square
-
-
-def check_folder(folder: Path) -> Path:
-    """Make an output folder and try to write in it, so that a failure comes before the long work."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise ValueError(
-            f"cannot write to the folder {folder} ({error.strerror}); choose another with --out"
-        ) from error
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it: the file is whole or not there."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    write_whole(path, lambda p: p.write_text(text, encoding="utf-8"))
 
 
 def save_mask(mask: np.ndarray, path: Path) -> None:

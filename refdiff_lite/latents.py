@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
+
+from .networks.compat import execution_device
 
 
 def encode(vae: Any, image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
@@ -17,19 +20,21 @@ def encode(vae: Any, image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
         size: (height, width) that the image is resized to first; multiples of the VAE's factor (8).
 
     Returns:
-        latents x_0, (1, C, height / 8, width / 8), on the VAE's device and in its dtype.
+        latents x_0, (1, C, height / 8, width / 8), where the VAE computes and in its dtype.
     """
     picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS)
-    x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
-    x = x.to(vae.device, vae.dtype) / 127.5 - 1
+    x = rearrange(torch.from_numpy(np.array(picture)), "h w rgb -> 1 rgb h w")
     with torch.no_grad():
-        return vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+        found = vae.encode(x.to(execution_device(vae), vae.dtype) / 127.5 - 1)
+        # AutoencoderTiny has no distribution, its latents are what they are.
+        latents = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
+        return latents * vae.config.scaling_factor
 
 
 def decode(vae: Any, latents: torch.Tensor) -> np.ndarray:
     """Latents (1, C, h, w) to an image (H, W, 3) uint8 RGB."""
     with torch.no_grad():
-        x = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample[0]
+        x = vae.decode(latents.to(execution_device(vae), vae.dtype) / vae.config.scaling_factor).sample[0]
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 
 

@@ -11,7 +11,7 @@ import torch
 from cycler import cycler
 
 from . import __version__
-from .backbones import check_preset, device_and_dtype
+from .networks import check_preset, device_and_dtype
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 """Seven colours that colour-blind readers tell apart (Okabe and Ito 2008), in the order in which lines take them."""
@@ -50,7 +50,7 @@ def start(preset: str = "toy", seed: int = 0) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    mpl.rcParams.update(STYLE)
+    mpl.rcParams.update(STYLE)  # ty: ignore[no-matching-overload]  # matplotlib names every key in its types
     device, dtype = device_and_dtype()
     print(f"refdiff-lite {__version__}, preset {preset}, {device} in {str(dtype).removeprefix('torch.')}")
     if preset != "toy" and device.type == "cpu":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from pycocotools import mask as coco_mask
 from scipy.cluster.vq import kmeans2
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, find_objects, label
 from skimage import graph
@@ -17,8 +17,28 @@ from skimage.morphology import h_maxima
 from skimage.segmentation import felzenszwalb as _felzenszwalb
 from skimage.segmentation import watershed
 
-from .attention import AttentionMaps, resize
-from .mask_cache import to_rle
+from .attention import AttentionMaps, finest, finest_self_attention, resize
+from .masks import stack, unique
+
+
+@dataclass(eq=False)
+class Proposals:
+    """Candidate masks of one image, with what later stages computed of exactly these masks.
+
+    Attributes:
+        kind: the generator that they come from.
+        masks: (N, H, W) bool, none of them empty; N may be 0.
+        image: (H, W, 3) uint8 RGB, the picture that they belong to.
+        features: CLIP's features, kept by :func:`ranking.visual_features` under all that they depend on.
+    """
+
+    kind: str
+    masks: torch.Tensor
+    image: np.ndarray = field(repr=False)
+    features: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.masks)
 
 
 def weak(word: torch.Tensor, thresholds: int = 19) -> torch.Tensor:
@@ -63,7 +83,7 @@ def felzenszwalb(image: np.ndarray, scale: float = 5, edge: float = 9, min_area:
     edges = np.linalg.norm([sobel(lab[..., i]) for i in range(3)], axis=0)
     segments = _felzenszwalb(image, scale=scale, sigma=0.5, min_size=max(4, image.shape[0] * image.shape[1] // 2700))
     if segments.max() == 0:
-        return _stack([], image.shape[:2])
+        return stack([], image.shape[:2])
     merged = graph.cut_threshold(segments, graph.rag_boundary(segments, edges), edge)
     objects = binary_fill_holes(merged != np.bincount(merged.ravel()).argmax())
     regions, _ = label(objects)
@@ -79,7 +99,7 @@ def felzenszwalb(image: np.ndarray, scale: float = 5, edge: float = 9, min_area:
             if part.sum() >= min_area * regions.size:
                 masks.append(np.zeros(regions.shape, bool))
                 masks[-1][box] = part
-    return _stack(masks, image.shape[:2])
+    return stack(masks, image.shape[:2])
 
 
 def self_attention(attention: AttentionMaps, size: tuple[int, int], clusters: int = 6, seed: int = 0) -> torch.Tensor:
@@ -89,9 +109,7 @@ def self_attention(attention: AttentionMaps, size: tuple[int, int], clusters: in
         attention: recorded with ``kind="self"``; its finest grid is used.
         size: (H, W) of the masks.
     """
-    grid = max((m.shape[1:3] for m in attention.maps.values()), key=lambda hw: hw[0] * hw[1])
-    layers = [m[0] for m in attention.maps.values() if m.shape[1:3] == grid]
-    rows = torch.stack(layers).mean(0).flatten(0, 1).cpu().numpy()
+    grid, rows = finest(attention.maps.values()), finest_self_attention(attention).cpu().numpy()
     _, ids = kmeans2(np.sqrt(rows), clusters, seed=np.random.default_rng(seed), minit="++")
     onehot = torch.nn.functional.one_hot(torch.from_numpy(ids).long(), clusters).T.reshape(clusters, *grid).float()
     labels = resize(onehot, size).argmax(0).numpy()
@@ -99,7 +117,7 @@ def self_attention(attention: AttentionMaps, size: tuple[int, int], clusters: in
     for cluster in np.unique(labels):
         regions, count = label(labels == cluster)
         masks += [regions == i for i in range(1, count + 1)]
-    return _stack([m for m in masks if 0.004 <= m.mean() <= 0.5], size)
+    return stack([m for m in masks if 0.004 <= m.mean() <= 0.5], size)
 
 
 def sam(image: np.ndarray, generator: Any, points_per_batch: int = 64) -> torch.Tensor:
@@ -110,26 +128,4 @@ def sam(image: np.ndarray, generator: Any, points_per_batch: int = 64) -> torch.
             predicted IoU above 0.88, stability above 0.95, boxes that overlap by more than 0.7 suppressed.
     """
     masks = generator(Image.fromarray(image), points_per_batch=points_per_batch)["masks"]
-    return unique(_stack([np.asarray(torch.as_tensor(m).cpu(), dtype=bool) for m in masks], image.shape[:2]))
-
-
-def unique(masks: torch.Tensor, iou: float = 0.95) -> torch.Tensor:
-    """Of masks whose IoU is above ``iou`` keep the first."""
-    runs = to_rle(masks)
-    overlaps = coco_mask.iou(runs, runs, [0] * len(runs)) if runs else np.zeros((0, 0))
-    kept: list[int] = []
-    for i, row in enumerate(overlaps):
-        if not (row[kept] > iou).any():
-            kept.append(i)
-    return masks[kept]
-
-
-def keep(masks: torch.Tensor, largest: int | None, min_area: float) -> torch.Tensor:
-    """Drop empty masks and those under ``min_area`` pixels after keeping the ``largest`` ones, in order of area."""
-    areas = masks.flatten(1).sum(1)
-    order = areas.argsort(descending=True, stable=True)[:largest]
-    return masks[order[areas[order] >= max(1, min_area)]]
-
-
-def _stack(masks: list[np.ndarray], size: tuple[int, ...]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(masks)) if masks else torch.zeros((0, *size), dtype=torch.bool)
+    return unique(stack([np.asarray(torch.as_tensor(m).cpu(), dtype=bool) for m in masks], image.shape[:2]))

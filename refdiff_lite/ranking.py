@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from einops import rearrange
-from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
+from torch.nn.functional import interpolate
 from torchvision.ops import masks_to_boxes
 
-IMAGES = 64
-"""Crops that go through CLIP together."""
+from .config import RefDiffConfig
+from .networks import Networks, clip
+from .proposals import Proposals
+
+Branch = Literal["crop", "masked"]
 
 
 def positional_bias(cues: tuple[str, ...], size: tuple[int, int], ramp: float = 1.0) -> torch.Tensor:
@@ -62,105 +65,50 @@ def crops(
     return found
 
 
-def _tokens(visual: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
-    """Class token (B, 1, D), patch tokens (B, P, D) before the transformer, and the grid, for any image size.
+def branch_score(features: torch.Tensor, text: torch.Tensor, noun_share: float) -> torch.Tensor:
+    """``v_i · r`` of one branch; r mixes sentence and noun (paper: their mean).
 
-    Position embeddings are interpolated (bicubic) where the grid is not the trained one.
+    Args:
+        features: (N, D). text: (2, D), features of the sentence and of its noun. noun_share: 0 takes the sentence alone.
+
+    Returns:
+        (N,) float32 on the CPU.
     """
-    patches = visual.conv1(pixels)
-    grid = (patches.shape[2], patches.shape[3])
-    position = visual.positional_embedding
-    place = rearrange(position[1:], "(h w) d -> 1 d h w", h=visual.grid_size[0])
-    if grid != tuple(visual.grid_size):
-        place = interpolate(place.float(), grid, mode="bicubic", align_corners=False).to(place)
-    patches = rearrange(patches + place, "b d h w -> b (h w) d")
-    start = (visual.class_embedding + position[0]).expand(len(pixels), 1, -1)
-    return visual.ln_pre(start), visual.ln_pre(patches), grid
+    features, text = features.float().cpu(), text.float().cpu()
+    return features @ ((1 - noun_share) * text[0] + noun_share * text[1])
 
 
-def _project(visual: Any, hidden: torch.Tensor) -> torch.Tensor:
-    return normalize(visual.ln_post(hidden) @ visual.proj, dim=-1)
+def discriminative_score(crop: torch.Tensor, masked: torch.Tensor, beta: float) -> torch.Tensor:
+    """``S_D = beta * masked + (1 - beta) * crop``, (N,), from the scores of the two branches (paper, section 3)."""
+    return beta * masked + (1 - beta) * crop
 
 
-@torch.no_grad()
-def encode_images(clip: Any, images: list[torch.Tensor], mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Features of images (3, h, w) in [0, 1], (N, D), each of length 1.
-
-    Images of one size go together, :data:`IMAGES` at a time; at another size than CLIP's the patches at the right and
-    lower border that are not whole are left out.
-    """
-    weight = clip.visual.conv1.weight
-    out: list[torch.Tensor] = [torch.empty(0)] * len(images)
-    for size in {tuple(i.shape[1:]) for i in images}:
-        rows = [n for n, i in enumerate(images) if tuple(i.shape[1:]) == size]
-        for part in (rows[i : i + IMAGES] for i in range(0, len(rows), IMAGES)):
-            start, patches, _ = _tokens(
-                clip.visual, _normalise(torch.stack([images[n] for n in part]), mean, std, weight)
-            )
-            hidden = clip.visual.transformer(torch.cat([start, patches], 1))[:, 0]
-            for n, feature in zip(part, _project(clip.visual, hidden), strict=True):
-                out[n] = feature
-    return torch.stack(out) if out else torch.zeros(0, clip.visual.proj.shape[1]).to(weight)
-
-
-def _normalise(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return ((pixels.to(mean.device) - mean[:, None, None]) / std[:, None, None]).to(like)
-
-
-def mask_attention(patch_masks: torch.Tensor) -> torch.Tensor:
-    """Additive attention mask for N class tokens in front of P patches, (N + P, N + P): 0 where attention may go.
-
-    Each class token sees itself and its own patches; patches see all patches and no class token. It must be float
-    with -inf: open_clip would add a bool mask as 0 and 1, which is silently wrong.
-    """
-    n, p = patch_masks.shape
-    allowed = torch.zeros(n + p, n + p, dtype=torch.bool, device=patch_masks.device)
-    allowed[:n, :n] = torch.eye(n, dtype=torch.bool, device=patch_masks.device)
-    allowed[:n, n:] = patch_masks
-    allowed[n:, n:] = True
-    return torch.zeros(n + p, n + p, device=patch_masks.device).masked_fill(~allowed, float("-inf"))
-
-
-@torch.no_grad()
-def encode_masks(
-    clip: Any, pixels: torch.Tensor, masks: torch.Tensor, side: tuple[int, int], mean: torch.Tensor, std: torch.Tensor
+def visual_features(
+    networks: Networks, proposals: Proposals, branch: Branch, cues: tuple[str, ...], config: RefDiffConfig
 ) -> torch.Tensor:
-    """f_M of the paper: the class token of each mask may attend to that mask's patches alone, all N in one pass.
+    """CLIP features of the proposals in one branch, (N, D), each of length 1; the proposals keep them.
 
     Args:
-        pixels: image in [0, 1], (3, H, W). masks: (N, H, W) bool. side: (h, w) to resize the image to.
-
-    Returns:
-        (N, D) features, each of length 1. A mask smaller than any patch keeps the patch that it covers most.
+        cues: directions whose ramp P dims the image, if the config has P in this branch.
     """
-    if not len(masks):
-        return encode_images(clip, [], mean, std)
-    weight = clip.visual.conv1.weight
-    x = interpolate(pixels[None], side, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    start, patches, grid = _tokens(clip.visual, _normalise(x, mean, std, weight))
-    cover = torch.cat([adaptive_avg_pool2d(m.float(), grid) for m in masks.split(IMAGES)]).flatten(1)
-    inside = cover >= cover.amax(1, keepdim=True).clamp_max(0.5)
-    bias = mask_attention(inside.to(weight.device)).to(weight)
-    hidden = torch.cat([start.expand(1, len(masks), -1), patches], 1)
-    hidden = clip.visual.transformer(hidden, attn_mask=bias)[0, : len(masks)]
-    return _project(clip.visual, hidden)
-
-
-@torch.no_grad()
-def encode_text(clip: Any, tokenizer: Any, sentence: str, noun: str) -> torch.Tensor:
-    """Features of the sentence and of its head noun, (2, D), each of length 1; no prompt template (both sources)."""
-    tokens = tokenizer([sentence, noun]).to(clip.visual.conv1.weight.device)
-    return clip.encode_text(tokens, normalize=True)
-
-
-def discriminative_score(features: torch.Tensor, text: torch.Tensor, noun_share: float) -> torch.Tensor:
-    """``S_D(i) = v_i · r`` of one branch; r mixes sentence and noun (paper: their mean).
-
-    Args:
-        features: (N, D). text: (2, D) from :func:`encode_text`. noun_share: 0 takes the sentence alone.
-
-    Returns:
-        (N,) float32.
-    """
-    r = (1 - noun_share) * text[0] + noun_share * text[1]
-    return (features @ r).float()
+    if config.axes == "horizontal":
+        cues = tuple(c for c in cues if c in ("left", "right"))[:1]
+    cues = cues if config.positional_bias in (branch, "both") else ()
+    key = (branch, cues, config)
+    if key not in proposals.features:
+        # Cut and resized on the CPU, where image and masks are, so that every device sees the same.
+        size = proposals.image.shape[:2]
+        pixels = rearrange(torch.tensor(proposals.image), "h w rgb -> rgb h w").float() / 255
+        pixels = pixels * positional_bias(cues, (size[0], size[1]), config.ramp)
+        model, mean, std = networks.use("clip"), networks.clip_mean, networks.clip_std
+        side = model.visual.image_size[0]
+        if branch == "crop":
+            images = crops(pixels, proposals.masks, side, config.crop_resize)
+            features = clip.encode_images(model, images, mean, std)
+        else:
+            patch = model.visual.patch_size[0]
+            height, width = (patch * max(1, round(n / patch)) for n in size)
+            frame = (height, width) if config.masked_side == "full" else (side, side)
+            features = clip.encode_masks(model, pixels, proposals.masks, frame, mean, std)
+        proposals.features[key] = networks.check_finite("clip", features)
+    return proposals.features[key]

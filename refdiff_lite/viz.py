@@ -1,19 +1,17 @@
-"""Pictures. Each small function takes an ``ax`` (or makes one) and returns it; figures are made by panel and grid."""
+"""Figures. Each small function takes an ``ax`` (or makes one) and returns it; :func:`grid` makes a whole figure."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .images import write_whole
-
-if TYPE_CHECKING:
-    from .pipeline import Result
+from .files import write_whole
 
 CMAP = "viridis"
 CHOSEN, OUTLINE = "#e6550d", "#ffffff"
@@ -75,77 +73,28 @@ def save_overlay(image: np.ndarray, mask: np.ndarray, path: Path) -> None:
     write_whole(path, Image.fromarray(picture).save)
 
 
-def show_tokens(result: Result, ax: Axes | None = None) -> Axes:
-    """The prompt's tokens as a line of text, the one whose attention is read marked."""
+def show_tokens(pieces: Sequence[str], marked: int, note: str = "", ax: Axes | None = None) -> Axes:
+    """A prompt's tokens as a line of text, the one at place ``marked`` in colour, and a note below."""
     ax = _axes(ax)
-    tokenizer = result.scene.model.backbones.sd.tokenizer
-    ids = tokenizer(result.expression.text, truncation=True, max_length=tokenizer.model_max_length).input_ids
-    shown, before = list(enumerate(ids[1:-1][:_TOKENS_SHOWN], start=1)), None
-    for i, token in shown:
-        head = i == result.tokens[-1]
+    shown, before = list(enumerate(pieces))[1:-1], None
+    for i, piece in shown[:_TOKENS_SHOWN]:
         before = ax.annotate(
-            tokenizer.decode([token]).strip() or "·",
+            piece,
             xy=(0, 0.5) if before is None else (1, 0.5),
             xycoords="axes fraction" if before is None else before,
             xytext=(8 if before is None else 14, 0),
             textcoords="offset points",
             va="center",
             fontsize=11,
-            color="white" if head else "black",
+            color="white" if i == marked else "black",
             parse_math=False,
-            bbox={"boxstyle": "round,pad=0.3", "fc": CHOSEN if head else "#e8e8e8", "ec": "none"},
+            bbox={"boxstyle": "round,pad=0.3", "fc": CHOSEN if i == marked else "#e8e8e8", "ec": "none"},
         )
-    if before is not None and len(ids) - 2 > len(shown):
+    if before is not None and len(shown) > _TOKENS_SHOWN:
         ax.annotate("…", xy=(1, 0.5), xycoords=before, xytext=(10, 0), textcoords="offset points", va="center")
-    cues = ", ".join(result.expression.cues) or "none"
-    ax.text(
-        0,
-        -0.15,
-        f"head word: {result.expression.head}   direction cues: {cues}",
-        fontsize=9,
-        color="#444444",
-        transform=ax.transAxes,
-        parse_math=False,
-    )
+    ax.text(0, -0.15, note, fontsize=9, color="#444444", transform=ax.transAxes, parse_math=False)
     ax.set(xlim=(0, 1), ylim=(0, 1))
     return ax
-
-
-def panel(result: Result, path: str | Path | None = None, best: int = 5) -> Figure:
-    """Image, tokens, word map, the best proposals with S_G, S_D and S, and the mask, in one figure."""
-    scene, scores = result.scene, result.scores
-    order = scores["S"].argsort(descending=True).tolist()[:best]
-    figure = Figure(figsize=(12, 6.4), dpi=100, layout="constrained")
-    grid = figure.add_gridspec(3, best * 3, height_ratios=[0.5, 3, 2.2])
-    show_tokens(result, figure.add_subplot(grid[0, :]))
-    third = best
-    show_image(scene.image, figure.add_subplot(grid[1, :third]), "image")
-    show_map(
-        result.word_map,
-        scene.image,
-        figure.add_subplot(grid[1, third : 2 * third]),
-        f'word map c of "{result.expression.head}"',
-    )
-    chosen = result.masks[result.best].numpy() if result.best is not None else np.zeros(scene.size, bool)
-    name = textwrap.shorten(result.expression.text, 60)
-    show_mask(
-        chosen, scene.image, figure.add_subplot(grid[1, 2 * third :]), f"mask ({result.variant}, {result.proposals})"
-    )
-    for place, i in enumerate(order):
-        ax = figure.add_subplot(grid[2, place * 3 : place * 3 + 3])
-        numbers = f"S {float(scores['S'][i]):+.3f}\nS_G {float(scores['S_G'][i]):+.3f}"
-        if scores["S_D"].any():
-            numbers += f"   S_D {float(scores['S_D'][i]):+.3f}"
-        show_mask(result.masks[i].numpy(), scene.image, ax, numbers)
-        if place == 0:
-            ax.set_title(ax.get_title(), fontsize=9, color=CHOSEN, fontweight="bold")
-    if not order:
-        figure.add_subplot(grid[2, :]).set_axis_off()
-        figure.text(0.5, 0.2, "no proposal was found", ha="center", color="#444444")
-    figure.suptitle(f'"{name}"', fontsize=13, parse_math=False)
-    if path is not None:
-        write_whole(Path(path), figure.savefig)
-    return figure
 
 
 def grid(

@@ -115,7 +115,7 @@ def sd15_shape(tokenizer):
 @pytest.fixture(scope="session")
 def sd15_nets(sd15_shape, clip, clip_tokenizer, clip_dir):
     """The same with the small CLIP, as networks of the user's own; images of 64 pixels."""
-    from refdiff_lite.backbones import from_networks
+    from refdiff_lite.networks import from_networks
 
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip_dir}")
     return from_networks(sd15_shape, clip, clip_tokenizer, preprocess, side=64)
@@ -190,8 +190,8 @@ def report(tmp_path):
 
     from refdiff_lite import RefDiffConfig
     from refdiff_lite.datasets.toyref import load_toyref
-    from refdiff_lite.report import write_report
-    from refdiff_lite.summary import gains, slices, summarise
+    from refdiff_lite.evaluation.report import write_report
+    from refdiff_lite.evaluation.summary import gains, slices, summarise
 
     evil = '<script>alert("x")</script> & cat'
     samples = load_toyref("val", "noun", 4)

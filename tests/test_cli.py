@@ -8,15 +8,15 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from builders import Evil, as_pickle, write_images
 from PIL import Image
 from skimage import data as photos
-from test_refer import Evil, as_pickle, write_images
 from typer.testing import CliRunner
 
-from refdiff_lite import hub
 from refdiff_lite.cli import app
-from refdiff_lite.doctor import report
-from refdiff_lite.paths import data_dir
+from refdiff_lite.files import data_dir
+from refdiff_lite.networks import hub
+from refdiff_lite.networks.doctor import report
 
 IMAGE = data_dir() / "toyref" / "test" / "images" / "030000.jpg"
 run = CliRunner()
@@ -50,6 +50,14 @@ def test_odd_expressions_work(tmp_path, expression):
     assert (tmp_path / "panel.png").stat().st_size > 10_000
 
 
+def test_doubt_and_unread_text_are_said(tmp_path):
+    found = run.invoke(app, ["segment", str(IMAGE), "woman tennis player", "--out", str(tmp_path)])
+    assert "unsure of the head word" in found.output
+    assert json.loads((tmp_path / "result.json").read_text())["doubt"]
+    found = run.invoke(app, ["segment", str(IMAGE), "tree " + "very " * 30 + "far", "--out", str(tmp_path)])
+    assert "not read" in found.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -68,7 +76,7 @@ def test_odd_expressions_work(tmp_path, expression):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, arguments, said):
-    monkeypatch.setattr("refdiff_lite.backbones.load", lambda name: pytest.fail("slow work before the check"))
+    monkeypatch.setattr("refdiff_lite.pipeline.load", lambda *_, **__: pytest.fail("slow work before the check"))
     out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
     found = run.invoke(app, ["segment", *arguments, *out])
     assert found.exit_code == 2
@@ -88,10 +96,10 @@ def test_choices_of_networks_reach_the_loader(tmp_path, monkeypatch, command):
     monkeypatch.setattr("refdiff_lite.pipeline.load", load)
     command += ["--preset", "sd15", "--proposals", "sam", "--out", str(tmp_path)]
     assert "enough" in run.invoke(app, command).output
-    run.invoke(app, [*command, "--clip", "laion", "--sam", "huge", "--low-memory"])
+    run.invoke(app, [*command, "--clip", "laion", "--sam", "huge", "--low-memory", "--dtype", "float32"])
     assert asked == [
-        ("sd15", dict(clip=None, sam=None, low_memory=False)),
-        ("sd15", dict(clip="laion", sam="huge", low_memory=True)),
+        ("sd15", dict(clip=None, sam=None, low_memory=False, dtype=None)),
+        ("sd15", dict(clip="laion", sam="huge", low_memory=True, dtype="float32")),
     ]
 
 
@@ -147,7 +155,7 @@ def test_evaluate_refcoco_from_its_files(tmp_path):
     ],
 )
 def test_evaluate_refuses_what_it_does_not_know(tmp_path, monkeypatch, arguments, said):
-    monkeypatch.setattr("refdiff_lite.backbones.load", lambda name: pytest.fail("slow work before the check"))
+    monkeypatch.setattr("refdiff_lite.pipeline.load", lambda *_, **__: pytest.fail("slow work before the check"))
     found = run.invoke(app, ["evaluate", *arguments, "--out", str(tmp_path)])
     assert found.exit_code == 2
     assert said in found.output
@@ -163,11 +171,11 @@ def test_doctor_names_versions_presets_and_device():
 
 def test_doctor_says_what_to_do_about_each_gap(monkeypatch, tmp_path):
     gib = 2**30
-    monkeypatch.setattr("refdiff_lite.doctor.versions", lambda names: {"anywidget": "missing"})
-    monkeypatch.setattr("refdiff_lite.doctor.device_and_dtype", lambda: (torch.device("cuda"), torch.float16))
+    monkeypatch.setattr("refdiff_lite.networks.doctor.versions", lambda names: {"anywidget": "missing"})
+    monkeypatch.setattr("refdiff_lite.networks.doctor.device_and_dtype", lambda: (torch.device("cuda"), torch.float16))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (5 * gib, 16 * gib))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "T4")
-    monkeypatch.setattr("refdiff_lite.doctor.data_dir", lambda: tmp_path)
+    monkeypatch.setattr("refdiff_lite.networks.doctor.data_dir", lambda: tmp_path)
     monkeypatch.setattr(hub.Weights, "missing", lambda self: list(self.files))
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
     said = dict(report())
@@ -218,7 +226,7 @@ def looping_images(root):
     ],
 )
 def test_hostile_data_are_refused_in_one_line_and_nothing_else_happens(tmp_path, monkeypatch, spoil, said):
-    monkeypatch.setattr("refdiff_lite.backbones.load", lambda name: pytest.fail("slow work before the check"))
+    monkeypatch.setattr("refdiff_lite.pipeline.load", lambda *_, **__: pytest.fail("slow work before the check"))
     data = tmp_path / "data"
     as_pickle(data)
     write_images(data / "train2014")

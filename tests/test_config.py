@@ -1,5 +1,7 @@
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 
 from refdiff_lite.config import PROPOSALS, VARIANTS, RefDiffConfig
@@ -62,6 +64,27 @@ def test_presets_take_changes_and_check_them(preset):
         ("positional_bias", "all"),
         ("side_factor", 0),
         ("upsample", "nearest"),
+        *(
+            (name, bad)
+            for name in ("weight_g", "weight_d", "guidance")
+            for bad in (float("nan"), -3, float("inf"), "1")
+        ),
+        ("layers", "["),
+        ("layers", 3),
+        ("prompt_suffix", None),
+        ("thresholds", 2.5),
+        ("thresholds", True),
+        ("num_steps", 20.0),
+        ("pad", "no"),
+        ("pad", 1),
+        ("denoise_steps", (0, 1)),
+        ("denoise_steps", (1, 1)),
+        ("denoise_steps", (1.5,)),
+        ("denoise_steps", "1"),
+        ("denoise_steps", 1),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("seed", 0.5),
         ("ramp", 0),
         ("ramp", 1.5),
         ("axes", "vertical"),
@@ -73,6 +96,48 @@ def test_wrong_values_are_refused_by_name(name, value):
         RefDiffConfig(**{name: value})
     with pytest.raises(ValueError, match=name):
         RefDiffConfig().replace(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pad": True, "propagate": 1}, "propagation knows no padding"),
+        ({"weight_g": 0, "weight_d": 0}, "every score would be 0"),
+        ({"attention_guidance": True}, "needs guidance"),
+        ({"num_steps": 10, "noise_step": 10}, "the last step is 9"),
+        ({"weight_g": float("nan")}, "a number from 0 to 1000"),
+        ({"thresholds": 2.5}, "a whole number from 1 to 255"),
+        ({"layers": "["}, "no regular expression"),
+        ({"denoise_steps": (0, 1)}, "falling order"),
+    ],
+)
+def test_a_refusal_says_the_range_or_the_reason(changes, said):
+    with pytest.raises(ValueError, match=said):
+        RefDiffConfig(**changes)
+
+
+def test_numbers_of_numpy_and_lists_of_json_are_taken():
+    config = RefDiffConfig(seed=np.int64(3), beta=np.float32(0.5), denoise_steps=[2, 1])
+    assert config == RefDiffConfig(seed=3, beta=0.5, denoise_steps=(2, 1))
+    assert hash(config) == hash(RefDiffConfig(seed=3, beta=0.5, denoise_steps=(2, 1)))
+    assert json.loads(json.dumps(config.to_dict()))["seed"] == 3
+    assert RefDiffConfig(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_official_constants_of_each_data_set():
+    assert [RefDiffConfig.official(d).min_area for d in ("refcoco", "refcoco+", "refcocog")] == [10_001, 10_001, 0]
+    assert RefDiffConfig.official("refcocog", min_area=5).min_area == 5
+    with pytest.raises(ValueError, match="refcocog"):
+        RefDiffConfig.official("coco")
+
+
+def test_compare_shows_every_constant_with_its_values_and_meaning():
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in RefDiffConfig.compare().split("\n")]
+    rows = {row[0]: row[1:] for row in table[2:]}
+    assert list(rows) == RefDiffConfig.names()
+    assert rows["weight_g"][:3] == ["0.1", "**0.05**", "**0.2**"]
+    assert rows["seed"][:3] == ["0", "0", "0"]
+    assert all(len(row) == 4 and len(row[3]) > 15 for row in rows.values()), "a constant without a source"
 
 
 def test_a_wrong_choice_is_answered_with_the_right_ones():

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refdiff_lite.images import MAX_PIXELS, check_folder, load_image, save_mask, write_text, write_whole
+from refdiff_lite.files import check_folder, write_text, write_whole
+from refdiff_lite.images import MAX_PIXELS, load_image, save_mask
 
 
 @pytest.fixture

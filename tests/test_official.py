@@ -8,6 +8,7 @@ from PIL import Image
 from refdiff_lite import RefDiff, RefDiffConfig, fusion, proposals, ranking
 from refdiff_lite.attention import AttentionMaps, word_map
 from refdiff_lite.images import pad_to_square
+from refdiff_lite.networks import clip
 
 OFFICIAL = RefDiffConfig.official()
 
@@ -132,7 +133,7 @@ def test_soft_feature_is_one_class_token_per_mask(clip, rng):
     pixels = torch.from_numpy(rng.uniform(size=(3, 64, 64)))
     masks = torch.zeros(2, 64, 64, dtype=torch.bool)
     masks[0, :32, 16:48], masks[1, 40:, :] = True, True
-    found = ranking.encode_masks(net, pixels, masks, (64, 64), half, half)
+    found = clip.encode_masks(net, pixels, masks, (64, 64), half, half)
     with torch.no_grad():
         patches = visual.conv1((pixels[None] - 0.5) / 0.5).flatten(2)[0].T + visual.positional_embedding[1:]
         patches = visual.ln_pre(patches).numpy()
@@ -164,7 +165,7 @@ def test_score_is_hard_soft_and_diff(sd15_nets, rng):
     result = scene.segment("the small cat on the right", "full")
     hard, soft = (scene.visual(b, "oracle", result.masks, ("right",)).double().numpy() for b in ("crop", "masked"))
     nets = sd15_nets
-    text = ranking.encode_text(nets.clip, nets.clip_tokenizer, "the small cat on the right", "cat").double().numpy()
+    text = clip.encode_text(nets.clip, nets.clip_tokenizer, "the small cat on the right", "cat").double().numpy()
     diff = [result.word_map[m].mean(dtype=float) - result.word_map[~m].mean(dtype=float) for m in result.masks.numpy()]
     expected = 0.7 * hard @ text[0] + 0.3 * soft @ (0.5 * text[0] + 0.5 * text[1]) + 0.05 * np.array(diff)
     np.testing.assert_allclose(result.scores["S"], expected, atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import refdiff_lite
-from refdiff_lite.paths import data_dir
+from refdiff_lite.files import data_dir
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +26,7 @@ def test_data_dir_of_a_clone():
 
 
 def test_data_that_are_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(refdiff_lite.paths, "_PACKAGE", tmp_path / "refdiff_lite")
+    monkeypatch.setattr(refdiff_lite.files, "_PACKAGE", tmp_path / "refdiff_lite")
     with pytest.raises(FileNotFoundError, match="install refdiff-lite again"):
         data_dir()
     (tmp_path / "data" / "toyref").mkdir(parents=True)
@@ -39,7 +39,7 @@ CHECK = """
 from pathlib import Path
 import refdiff_lite
 from refdiff_lite.datasets.toyref import SPLITS, load_toyref
-from refdiff_lite.paths import data_dir
+from refdiff_lite.files import data_dir
 print(refdiff_lite.__version__)
 print(data_dir())
 print([len(load_toyref(split)) for split in SPLITS])

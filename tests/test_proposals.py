@@ -4,7 +4,7 @@ import torch
 
 from refdiff_lite import proposals
 from refdiff_lite.attention import AttentionMaps
-from refdiff_lite.metrics import iou
+from refdiff_lite.evaluation.metrics import iou
 from refdiff_lite.toy.scenes import make_scene
 
 
@@ -109,42 +109,3 @@ def test_sam_asks_the_generator_for_masks():
     assert masks.dtype == torch.bool
     np.testing.assert_array_equal(masks, [np.eye(20, 30) > 0, np.zeros((20, 30))])
     assert proposals.sam(image, lambda *_, **__: {"masks": []}).shape == (0, 20, 30)
-
-
-def bars(*areas):
-    masks = torch.zeros(len(areas), 4, 10, dtype=torch.bool)
-    for mask, area in zip(masks, areas, strict=True):
-        mask.view(-1)[:area] = True
-    return masks
-
-
-@pytest.mark.parametrize(
-    ("largest", "min_area", "kept"),
-    [
-        (None, 0, [30, 20, 10, 5]),
-        (2, 0, [30, 20]),
-        (99, 0, [30, 20, 10, 5]),
-        (None, 7, [30, 20, 10]),
-        (None, 10, [30, 20, 10]),
-        (3, 15, [30, 20]),
-        (None, 1000, []),
-    ],
-)
-def test_keep_sorts_by_area_and_filters(largest, min_area, kept):
-    assert proposals.keep(bars(5, 20, 0, 30, 10), largest, min_area).sum((1, 2)).tolist() == kept
-
-
-def test_keep_is_stable_and_takes_no_masks():
-    masks = bars(5, 5)
-    masks[1] = masks[1].flip(-1)
-    assert torch.equal(proposals.keep(masks, None, 0), masks)
-    assert proposals.keep(masks[:0], 3, 0).shape == (0, 4, 10)
-
-
-def test_unique_drops_later_near_duplicates():
-    masks = torch.zeros(5, 20, 20, dtype=torch.bool)
-    masks[0, :10], masks[1, 10:], masks[2, :10], masks[3, :12] = True, True, True, True
-    masks[2, 0, 0] = False  # IoU 0.995 with the first
-    assert torch.equal(proposals.unique(masks), masks[[0, 1, 3, 4]])
-    assert torch.equal(proposals.unique(masks, iou=0.8), masks[[0, 1, 4]])
-    assert proposals.unique(masks[:0]).shape == (0, 20, 20)

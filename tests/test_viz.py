@@ -7,7 +7,7 @@ from PIL import Image
 
 mpl.use("Agg")
 from refdiff_lite import RefDiff, viz
-from refdiff_lite.paths import data_dir
+from refdiff_lite.files import data_dir
 
 IMAGE = np.full((20, 30, 3), 200, np.uint8)
 MASK = np.zeros((20, 30), bool)

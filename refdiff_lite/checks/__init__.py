@@ -73,7 +73,7 @@ class Check:
 
     @property
     def cases(self) -> Sequence[tuple]:
-        return self._cases() if callable(self._cases) else self._cases
+        return self._cases if isinstance(self._cases, Sequence) else self._cases()
 
     def __call__(self, answer: Answer) -> None:
         """Print one line if the answer is right.

@@ -4,6 +4,7 @@ import torch
 from torchvision.ops import masks_to_boxes
 
 from .. import ranking
+from ..networks import clip
 from . import Check
 
 
@@ -51,27 +52,27 @@ def _patch_masks() -> list[tuple]:
 
 
 def _patches_see_tokens(patch_masks: torch.Tensor) -> torch.Tensor:
-    bias = ranking.mask_attention(patch_masks).clone()
+    bias = clip.mask_attention(patch_masks).clone()
     bias[len(patch_masks) :, : len(patch_masks)] = 0
     return bias
 
 
 def _tokens_see_tokens(patch_masks: torch.Tensor) -> torch.Tensor:
-    bias = ranking.mask_attention(patch_masks).clone()
+    bias = clip.mask_attention(patch_masks).clone()
     bias[: len(patch_masks), : len(patch_masks)] = 0
     return bias
 
 
 check_attention_mask = Check(
-    ranking.mask_attention,
+    clip.mask_attention,
     {
         "that is `allowed` itself: open_clip would add it as 1 and 0; make it float, 0 and -inf": (
-            lambda patch_masks: ranking.mask_attention(patch_masks) == 0
+            lambda patch_masks: clip.mask_attention(patch_masks) == 0
         ),
         "patches must not see the class tokens: their rows (the lower left block) are -inf": _patches_see_tokens,
         "a class token must not see other class tokens: the upper left block is a diagonal": _tokens_see_tokens,
         "that is transposed: rows are queries, who looks; columns are keys, what is looked at": (
-            lambda patch_masks: ranking.mask_attention(patch_masks).T
+            lambda patch_masks: clip.mask_attention(patch_masks).T
         ),
     },
     "N proposals in one pass, and no token knows of another",

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import metrics
+from ..evaluation import metrics
 from ..expression import parse
 from . import Check
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ..toy.measure import psnr
+from ..evaluation.metrics import psnr
 from . import Check
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from .. import metrics
+from ..evaluation import metrics
 from . import Check
 
 

@@ -63,7 +63,7 @@ def read_parquet(folder: Path, name: str, split: str) -> tuple[dict[str, Any], l
         ImportError, FileNotFoundError, ValueError: ``datasets`` is missing; no such split; another layout.
     """
     stem = {"val": "validation", "testA": "test"}.get(split, split)
-    files = sorted(str(p) for place in (folder, folder / "data") for p in place.glob(f"{stem}-*.parquet"))
+    files: list[Any] = sorted(str(p) for place in (folder, folder / "data") for p in place.glob(f"{stem}-*.parquet"))
     if not files:
         raise FileNotFoundError(f"{folder} has neither instances.json nor {stem}-*.parquet; see {HUB[name]} on the hub")
     try:

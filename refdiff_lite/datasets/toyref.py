@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..paths import data_dir
+from ..files import data_dir
 from .records import Sample, build_samples, read_json
 
 SPLITS = ("val", "test", "unseen")

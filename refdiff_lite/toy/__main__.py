@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 import typer
 
-from ..paths import data_dir
+from ..files import data_dir
 from .train_clip import save_clip, text_encoder, train_clip
 from .train_unet import pipeline, train_unet
 from .train_vae import train_decoder, train_vae

@@ -11,8 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm.auto import tqdm
 
-from ..images import write_text, write_whole
-from ..paths import data_dir
+from ..files import data_dir, write_text, write_whole
 from .phrases import STYLES, expressions
 from .scenes import SIDE, SPLIT_SEEDS, categories, make_scene
 

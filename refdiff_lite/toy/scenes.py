@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from skimage.color import hsv2rgb, rgb2hsv
 
-from ..paths import data_dir
+from ..files import data_dir
 
 SIDE = 128
 """Side of a scene in pixels."""

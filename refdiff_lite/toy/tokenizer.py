@@ -46,7 +46,7 @@ def train_tokenizer(lines: list[str], vocabulary: int = 900) -> CLIPTokenizer:
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*symbols, *(s + "</w>" for s in symbols), *dict.fromkeys(a + b for a, b in merges), START, END]
     vocab = {word: i for i, word in enumerate(words)}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=CONTEXT)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=CONTEXT)  # ty: ignore[invalid-argument-type]  # wants pairs
 
 
 def save_tokenizer(folder: Path) -> CLIPTokenizer:

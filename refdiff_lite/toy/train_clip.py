@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from open_clip import CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .. import ranking
+from ..networks.clip import encode_images
 from .phrases import Phrase, caption
 from .scenes import TINTS, ToyScene, categories, make_scene
 from .tokenizer import CONTEXT, save_tokenizer
@@ -28,11 +30,11 @@ from .training import LOOKED_AT, load_scenes, to_tensor, train
 SIDE, BATCH = 64, 128
 MEAN = STD = (0.5, 0.5, 0.5)
 TEXT: dict[str, Any] = {"context_length": CONTEXT, "width": 128, "heads": 4, "layers": 3, "hf_tokenizer_name": "toyref"}
-VISION = {"image_size": SIDE, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32}
+VISION: dict[str, Any] = {"image_size": SIDE, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32}
 
 
 def make_clip(vocabulary: int) -> open_clip.CLIP:
-    return open_clip.CLIP(128, VISION, TEXT | {"vocab_size": vocabulary})
+    return open_clip.CLIP(128, CLIPVisionCfg(**VISION), CLIPTextCfg(**TEXT, vocab_size=vocabulary))
 
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
@@ -132,7 +134,7 @@ def crop_hits(
     for number, scene in enumerate(scenes):
         pixels = torch.from_numpy(scene.image).permute(2, 0, 1).float().to(device) / 255
         images = ranking.crops(pixels, torch.from_numpy(scene.masks).to(device), SIDE, "square")
-        features = ranking.encode_images(clip, images, mean, std)
+        features = encode_images(clip, images, mean, std)
         for thing, feature in zip(scene.things, features, strict=True):
             found.append((number, categories()[int((text[thing.tint] @ feature).argmax())] == thing.category))
     return found

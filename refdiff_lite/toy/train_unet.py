@@ -124,7 +124,7 @@ def localisation(
             with record_attention(unet) as maps:
                 unet(x, t, text(tokens(tokenizer, [thing.category])).last_hidden_state)
             where = token_positions(tokenizer, thing.category, (0, len(thing.category)))
-            hits.append(int(generative_score(word_map(maps, where, masks.shape[1:]), masks).argmax()) == i)
+            hits.append(int(generative_score(word_map(maps, where, scene.image.shape[:2]), masks).argmax()) == i)
             tinted.append(thing.tint is not None)
     return {"localisation": float(np.mean(hits)), "tinted": float(np.mean(np.asarray(hits)[tinted]))}
 

@@ -14,7 +14,7 @@ from einops import rearrange
 from matplotlib.figure import Figure
 
 from ..attention import min_max, record_attention, resize
-from ..expression import find_words, parse, token_positions
+from ..expression import find_words, parse, pieces, token_positions
 from ..latents import add_noise
 from ..pipeline import Scene
 from ..viz import show_image, show_map
@@ -79,27 +79,28 @@ def collect(scene: Scene, sentence: str, steps: Sequence[int], layers: str = "")
     Raises:
         ValueError: a step that does not exist, no such layer, a word behind the text encoder's last token.
     """
-    nets, expression = scene.model.backbones, parse(sentence)
+    nets, expression = scene.model.networks, parse(sentence)
     if not steps or not all(0 <= s < len(scene.timesteps) for s in steps):
         raise ValueError(f"steps={list(steps)} must name at least one of the {len(scene.timesteps)} steps, from 0")
     found = find_words(expression.text)
-    tokenizer = nets.sd.tokenizer
+    tokenizer = nets.tokenizer
     columns = [token_positions(tokenizer, expression.text, w.span())[-1] for w in found]
-    ids = tokenizer(expression.text, truncation=True, max_length=tokenizer.model_max_length).input_ids
+    end = len(pieces(tokenizer, expression.text)) - 1
     text = scene.model.encode_prompt([expression.text])
     noise = torch.randn(scene.latents.shape, generator=torch.Generator().manual_seed(scene.config.seed))
     cross, self_maps = [], []
+    unet = nets.use("unet")
     for step in steps:
         t = scene.timesteps[step]
-        x = add_noise(nets.sd.scheduler, scene.latents, noise.to(scene.latents), t)
-        with torch.no_grad(), record_attention(nets.sd.unet, layers, "cross", "logits", heads="each") as words:
-            nets.sd.unet(x, t, text)
+        x = add_noise(nets.scheduler, scene.latents, noise.to(scene.latents), t)
+        with torch.no_grad(), record_attention(unet, layers, "cross", "logits", heads="each") as words:
+            unet(x, t, text)
         cross.append({name: m[0].cpu().numpy() for name, m in words.maps.items()})
         sizes = {n: m.shape[1] * m.shape[2] for n, m in cross[-1].items() if m.shape[1] * m.shape[2] <= _SELF_CELLS}
         if sizes:  # the finest grid whose square fits the page
             names = [n.replace(".", r"\.") for n, cells in sizes.items() if cells == max(sizes.values())]
-            with torch.no_grad(), record_attention(nets.sd.unet, f"^({'|'.join(names)})$", "self") as pixels:
-                nets.sd.unet(x, t, text)
+            with torch.no_grad(), record_attention(unet, f"^({'|'.join(names)})$", "self") as pixels:
+                unet(x, t, text)
             mean = torch.stack([m[0] for m in pixels.maps.values()]).mean(0).cpu()
             self_maps.append(rearrange(mean, "h w (y x) -> h w y x", y=mean.shape[0]).numpy())
     pattern = scene.config.layers or nets.layers
@@ -109,7 +110,7 @@ def collect(scene: Scene, sentence: str, steps: Sequence[int], layers: str = "")
         1 + [w.span() for w in found].index(expression.span),
         tuple(scene.timesteps[s] for s in steps),
         tuple(cross),
-        (0, *columns, len(ids) - 1),
+        (0, *columns, end),
         tuple(self_maps),
         tuple(n for n in cross[0] if re.search(pattern, n)),
     )

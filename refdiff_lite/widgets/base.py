@@ -17,7 +17,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..images import write_text
+from ..files import write_text
 from ..viz import CMAP
 
 EXPORT_BYTES = 4_000_000

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import traitlets
 from matplotlib.figure import Figure
-from pycocotools import mask as coco_mask
 
 from ..config import VARIANTS
 from ..datasets import Sample
 from ..datasets.toyref import load_toyref
-from ..journal import weights_digest
-from ..metrics import iou
+from ..evaluation.journal import weights_digest
+from ..evaluation.metrics import iou
+from ..masks import from_rle, resize_nearest
 from ..pipeline import RefDiff
 from ..viz import show_mask
 from .base import DATA_BYTES, Explorer, bits, picture, quantise, view_module
@@ -115,7 +115,7 @@ def items_of(
                     f"sentence {row['sent_id']} of image {number} is not in these samples: give those evaluated"
                 )
             target = targets[row["sent_id"]]
-            mask = coco_mask.decode({"size": list(sample.size), "counts": row["rle"]}) > 0
+            mask = from_rle({"size": sample.size, "counts": row["rle"]})
             told: dict[str, Any] = {}
             if scene is not None and row["variant"] in VARIANTS and "error" not in row:
                 result = scene.segment(row["text"], row["variant"], "weak" if row["variant"] == "g" else proposals)  # type: ignore[arg-type]
@@ -128,9 +128,8 @@ def items_of(
 
 def _fit(array: np.ndarray, side: int) -> np.ndarray:
     """(H, W) to at most ``side`` a side, by the nearest pixel."""
-    size = [max(1, round(n * min(1, side / max(array.shape)))) for n in array.shape]
-    rows, cols = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, array.shape, strict=True))
-    return array[rows][:, cols]
+    height, width = (max(1, round(n * min(1, side / max(array.shape)))) for n in array.shape)
+    return resize_nearest(array, (height, width))
 
 
 def frames(items: Sequence[Item], budget: int) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
@@ -226,7 +225,7 @@ class Gallery(Explorer):
             raise ValueError(f"{folder} has no variant {variant!r}: choose among {', '.join(run['variants'])}")
         proposals = run["proposals"]
         if model is not None and (run["weights"], run["config"]) != (
-            weights_digest(model.backbones, proposals == "sam"),
+            weights_digest(model.networks, proposals == "sam"),
             json.loads(json.dumps(model.config.to_dict())),
         ):
             raise ValueError(f"{folder} was evaluated with other networks or constants than this model's")

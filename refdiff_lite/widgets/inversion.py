@@ -10,9 +10,9 @@ import torch
 import traitlets
 from matplotlib.figure import Figure
 
+from ..evaluation.metrics import psnr
 from ..inversion import denoise, guided, invert
 from ..latents import add_noise, ddim_timesteps, decode
-from ..metrics import psnr
 from ..pipeline import Scene
 from ..viz import show_image
 from .base import Explorer, picture, view_module
@@ -49,19 +49,21 @@ def collect(scene: Scene, prompt: str = "", steps: int = 10, fixed_point: int = 
     """
     if not 2 <= steps <= 50:
         raise ValueError(f"steps={steps}: choose 2 to 50")
-    nets, x0 = scene.model.backbones, scene.latents
-    scheduler = nets.sd.scheduler
-    denoiser = guided(nets.sd.unet, scene.model.encode_prompt([prompt]))
+    nets, x0 = scene.model.networks, scene.latents
+    scheduler = nets.scheduler
+    text = scene.model.encode_prompt([prompt])
+    denoiser = guided(nets.use("unet"), text)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(scene.config.seed)).to(x0)
     there = {
         "random": [x0, *(add_noise(scheduler, x0, noise, t) for t in ddim_timesteps(scheduler, steps))],
         "ddim": invert(scheduler, denoiser, x0, steps),
         "fixed-point": invert(scheduler, denoiser, x0, steps, fixed_point=fixed_point),
     }
-    goal, found = decode(nets.sd.vae, x0), {}
-    for way, path in there.items():
-        path = [*path, *denoise(scheduler, denoiser, path[-1], steps)[1:]]
-        images = np.stack([decode(nets.sd.vae, x) for x in path])
+    ways = {way: [*path, *denoise(scheduler, denoiser, path[-1], steps)[1:]] for way, path in there.items()}
+    vae = nets.use("vae")  # after the UNet's work is done: in low-memory mode only one network is on the device
+    goal, found = decode(vae, x0), {}
+    for way, path in ways.items():
+        images = np.stack([decode(vae, x) for x in path])
         found[way] = Journey(
             torch.cat(path).float().cpu().numpy(), images, np.array([psnr(image, goal) for image in images])
         )
@@ -114,7 +116,7 @@ class InversionExplorer(Explorer):
         cls, scene: Scene, prompt: str = "", steps: int = 10, fixed_point: int = 5, **choices: Any
     ) -> InversionExplorer:
         """Travel all three ways with an image; see :func:`collect`."""
-        times = ddim_timesteps(scene.model.backbones.sd.scheduler, steps)
+        times = ddim_timesteps(scene.model.networks.scheduler, steps)
         return cls(collect(scene, prompt, steps, fixed_point), times, **choices)
 
     @traitlets.validate("step")

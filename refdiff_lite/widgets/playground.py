@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 
 from .. import fusion, ranking
 from .. import proposals as generators
-from ..config import PROPOSALS, VARIANTS, ProposalKind
-from ..expression import CUES, Expression, find_words, parse, token_positions
-from ..metrics import iou
+from ..config import PROPOSALS, VARIANTS, ProposalKind, Variant
+from ..evaluation.metrics import iou
+from ..expression import CUES, Expression, find_words, parse, pieces, token_positions
+from ..masks import resize_nearest
 from ..pipeline import Scene
+from ..proposals import Proposals
 from ..viz import show_image, show_map, show_mask
 from .base import DATA_BYTES, Explorer, bits, picture, view_module
 
@@ -57,41 +59,40 @@ class Answer:
 
 def answer(scene: Scene, expression: Expression, kinds: Sequence[str], truth: np.ndarray | None = None) -> Answer:
     """Call the networks once: the word's map, every generator's masks, their features with and without the bias."""
-    nets, config = scene.model.backbones, scene.config
-    c, _ = scene.word_map(expression)
-    text = ranking.encode_text(nets.clip, nets.clip_tokenizer, expression.text, expression.head)
+    nets, config = scene.model.networks, scene.config
+    c, text = scene.word_map(expression), scene.text_features(expression)
     parts = {}
     for kind in kinds:
-        masks = scene.proposals(kind, c)  # type: ignore[arg-type]
-        masks = masks[masks.flatten(1).any(1)]
+        proposals = scene.proposals(kind, c)  # type: ignore[arg-type]
 
-        def scores(branch: str, share: float, kind: str = kind, masks: torch.Tensor = masks) -> np.ndarray:
-            both = [scene.visual(branch, kind, masks, cues) for cues in ((), expression.cues)]
-            return np.stack([ranking.discriminative_score(f, text, share).cpu().numpy() for f in both])
+        def scores(branch: ranking.Branch, share: float, proposals: Proposals = proposals) -> np.ndarray:
+            if not len(proposals):
+                return np.zeros((2, 0), np.float32)
+            both = [ranking.visual_features(nets, proposals, branch, cues, config) for cues in ((), expression.cues)]
+            return np.stack([ranking.branch_score(f, text, share).numpy() for f in both])
 
-        size = scene.full_size
+        masks = proposals.masks
         parts[kind] = Parts(
             masks.numpy(),
             fusion.generative_score(c, masks).numpy(),
             generators.otsu_choice(c, masks).numpy(),
-            scores("crop", config.noun_in_crop) if len(masks) else np.zeros((2, 0), np.float32),
-            scores("masked", config.noun_in_masked) if len(masks) else np.zeros((2, 0), np.float32),
-            None if truth is None else np.array([iou(_shrink(m[None], size)[0], truth) for m in masks.numpy()]),
+            scores("crop", config.noun_in_crop),
+            scores("masked", config.noun_in_masked),
+            None if truth is None else np.array([iou(scene.to_full(m), truth) for m in masks]),
         )
-    tokenizer = nets.sd.tokenizer
-    ids = tokenizer(expression.text, truncation=True, max_length=tokenizer.model_max_length).input_ids
+    tokens = pieces(nets.tokenizer, expression.text)
     words = []
     for word in find_words(expression.text):
         try:
-            places = token_positions(tokenizer, expression.text, word.span())
+            places = token_positions(nets.tokenizer, expression.text, word.span())
         except ValueError:  # behind the last token that the text encoder reads
             places = []
-        words.append((word.group(), tuple(tokenizer.decode([ids[i]]).strip() for i in places)))
+        words.append((word.group(), tuple(tokens[i] for i in places)))
     return Answer(expression, tuple(words), c.numpy(), parts)
 
 
 def score(
-    parts: Parts, variant: str, alpha: float, beta: float, bias: bool, otsu: bool = False
+    parts: Parts, variant: Variant, alpha: float, beta: float, bias: bool, otsu: bool = False
 ) -> dict[str, np.ndarray]:
     """S_G, S_D and S of every proposal, each (N,): the paper's sums for one setting of the knobs.
 
@@ -99,14 +100,10 @@ def score(
         alpha: weight of S_G in S. beta: weight of the masked branch in S_D. bias: the positional bias of the cues.
         otsu: variant g chooses by Otsu's criterion instead of S_G.
     """
-    s_d = beta * parts.masked[int(bias)] + (1 - beta) * parts.crop[int(bias)]
-    s = {"g": parts.otsu if otsu else parts.s_g, "gs": parts.s_g, "ds": s_d}.get(variant)
-    return {"S_G": parts.s_g, "S_D": s_d, "S": alpha * parts.s_g + (1 - alpha) * s_d if s is None else s}
-
-
-def _shrink(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    rows, cols = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, masks.shape[1:], strict=True))
-    return masks[:, rows][:, :, cols]
+    s_g, crop, masked, between = map(torch.from_numpy, (parts.s_g, parts.crop, parts.masked, parts.otsu))
+    s_d = ranking.discriminative_score(crop[int(bias)], masked[int(bias)], beta)
+    s = fusion.score(variant, s_g, s_d, alpha, 1 - alpha, between if otsu else None)
+    return {"S_G": parts.s_g, "S_D": s_d.numpy(), "S": s.numpy()}
 
 
 def frames(answers: Sequence[Answer], size: tuple[int, int], otsu: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -125,12 +122,12 @@ def frames(answers: Sequence[Answer], size: tuple[int, int], otsu: bool) -> tupl
             "otsu": otsu,
             "truth": any(p.iou is not None for p in a.parts.values()),
         }
-        arrays[f"{i}/map"] = np.round(_shrink(a.word_map[None], size)[0] * 255).astype(np.uint8)
+        arrays[f"{i}/map"] = np.round(resize_nearest(a.word_map, size) * 255).astype(np.uint8)
         for kind, p in a.parts.items():
             if kind == "weak":
-                arrays[f"{i}/levels"] = _shrink(p.masks.sum(0, dtype=np.uint8)[None], size)[0]
+                arrays[f"{i}/levels"] = resize_nearest(p.masks.sum(0, dtype=np.uint8), size)
             elif f"masks/{kind}" not in arrays:
-                arrays[f"masks/{kind}"] = bits(_shrink(p.masks, size))
+                arrays[f"masks/{kind}"] = bits(resize_nearest(p.masks, size))
             known = np.full(len(p.s_g), -1.0) if p.iou is None else p.iou
             rows = [p.s_g, p.otsu, *p.crop, *p.masked, known]
             arrays[f"{i}/{kind}"] = np.stack(rows).astype(np.float32)
@@ -187,7 +184,8 @@ class SegmentationPlayground(Explorer):
         if not parsed:
             raise ValueError('give at least one sentence, such as "the small cat on the left"')
         super().__init__()
-        self.size = tuple(max(1, round(n * min(1, SIDE / max(scene.size)))) for n in scene.size)
+        height, width = (max(1, round(n * min(1, SIDE / max(scene.size)))) for n in scene.size)
+        self.size = (height, width)
         self._image = picture(scene.image)
         self.answers = [self._answer(e) for e in parsed]
         self._publish()
@@ -202,7 +200,7 @@ class SegmentationPlayground(Explorer):
         return answer(self.scene, expression, self.kinds, self.truth.get(expression.text))
 
     def _publish(self) -> None:
-        entries, arrays = frames(self.answers, self.size, self.scene.config.weak_choice == "otsu")  # type: ignore[arg-type]
+        entries, arrays = frames(self.answers, self.size, self.scene.config.weak_choice == "otsu")
         meta = {
             "title": "Which mask does a sentence mean?",
             "size": list(self.size),

@@ -1,0 +1,119 @@
+"""All that differs between versions of diffusers and transformers, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from packaging.version import Version
+from transformers.utils import logging as transformers_logging
+
+from .families import attention_modules
+
+PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy")
+
+
+def versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Installed version of this package and of those that results depend on, or others; "missing" where there is none."""
+
+    def one(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "missing"
+
+    return {name: one(name) for name in ("refdiff-lite", *names)}
+
+
+def load_pipeline(source: str, dtype: torch.dtype, progress: bool, **kwargs: Any) -> Any:
+    """``StableDiffusionPipeline.from_pretrained`` in a dtype that is checked, not hoped for.
+
+    The keyword was ``torch_dtype``, then ``dtype``; the wrong one is silently ignored or warned about.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    for log in (diffusers_logging, transformers_logging):
+        log.enable_progress_bar() if progress else log.disable_progress_bar()
+    keyword = "dtype" if Version(version("diffusers")) >= Version("0.40") else "torch_dtype"
+    pipe = StableDiffusionPipeline.from_pretrained(
+        source,
+        **{keyword: dtype},
+        safety_checker=None,
+        requires_safety_checker=False,
+        feature_extractor=None,  # only the safety checker looks at it
+        use_safetensors=True,
+        **kwargs,
+    )
+    if pipe.unet.dtype != dtype:  # a release that knows the other keyword
+        pipe = pipe.to(dtype)
+    if pipe.unet.dtype != dtype:
+        raise RuntimeError(f"diffusers {version('diffusers')} loaded {pipe.unet.dtype} where {dtype} was asked for")
+    return pipe
+
+
+def load_sam(source: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """transformers' mask generator for a SAM folder or hub id, from safetensors.
+
+    Whatever the dtype, masks and scores leave the model in fp32: the generator's suppression of overlapping boxes
+    fails on fp16 scores.
+    """
+    from transformers import pipeline
+
+    def widen(model: Any, args: Any, output: Any) -> None:
+        for name in ("pred_masks", "iou_scores"):
+            output[name] = output[name].float()
+
+    generator = pipeline(
+        "mask-generation", model=source, device=device, dtype=dtype, model_kwargs={"use_safetensors": True}
+    )
+    generator.model.register_forward_hook(widen)
+    return generator
+
+
+def ddim(scheduler: Any) -> Any:
+    """A DDIM scheduler with the noise schedule of any other: timesteps from the start of each stride, nothing clipped.
+
+    DDIM's own defaults and the settings of other samplers (PNDM's doubled step, Euler's spacing) would change which
+    timesteps are visited.
+    """
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler.from_config(scheduler.config, clip_sample=False, timestep_spacing="leading")
+
+
+def fast_tokenizer(tokenizer: Any) -> Any:
+    """The tokenizer in its fast form, which knows each token's place in the text; transformers 4 loads the slow one."""
+    if tokenizer.is_fast:
+        return tokenizer
+    from transformers import CLIPTokenizerFast  # ty: ignore[missing-module-member]  # transformers 4 has it
+
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return CLIPTokenizerFast.from_pretrained(folder)
+
+
+def execution_device(network: torch.nn.Module) -> torch.device | str | int:
+    """Where a network computes: its weights' device, or under CPU offload the one that they are brought to."""
+    hooks = (getattr(m, "_hf_hook", None) for m in network.modules())
+    found = (getattr(hook, "execution_device", None) for hook in hooks)
+    chosen = next((device for device in found if device is not None), None)
+    return next(network.parameters()).device if chosen is None else chosen
+
+
+def compiled(unet: torch.nn.Module) -> bool:
+    """Whether torch.compile was applied to the UNet or to a part of it."""
+    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in unet.modules())
+
+
+def cross_attention_modules(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Modules in which pixels look at words, by name; see :func:`families.attention_modules`."""
+    return attention_modules(model, "cross")
+
+
+def self_attention_modules(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Modules in which pixels look at pixels, by name; see :func:`families.attention_modules`."""
+    return attention_modules(model, "self")

@@ -1,0 +1,1 @@
+"""Studies behind the project's choices, each a command that prints what it measured; not part of the package."""
