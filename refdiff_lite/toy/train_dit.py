@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,13 +19,15 @@ import typer
 from diffusers import StableDiffusion3Pipeline
 from torch.overrides import TorchFunctionMode
 
+from ..attention import min_max, record_attention, resize
+from ..expression import token_positions
+from ..fusion import generative_score
 from .dit import learning, load_dit, save_dit, start_pipeline, velocity, words
-from .measure_dit import caption_losses, noun_hits
-from .phrases import caption
-from .scenes import make_scene
+from .phrases import Phrase, caption, names_one
+from .scenes import ToyScene, make_scene
 from .train_unet import TINTS, recolour, say
 from .train_vae import encode_all
-from .training import LOOKED_AT, load_scenes, train
+from .training import LOOKED_AT, load_scenes, to_tensor, train
 
 BATCH = 32
 T_MEAN, T_STD = 0.2, 1.2
@@ -42,6 +45,61 @@ class _Unfused(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         q, k, v = args
         return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
+
+
+@dataclass(frozen=True)
+class Hit:
+    """Whether the map of one noun picks its thing among the true masks: in each block, and last in their mean."""
+
+    image: int
+    tinted: bool
+    chance: float
+    right: tuple[bool, ...]
+
+
+def encode(pipe: StableDiffusion3Pipeline, scene: ToyScene) -> torch.Tensor:
+    """(1, 4, 16, 16) scaled latents of a scene."""
+    return pipe.vae.encode(to_tensor(scene.image[None])).latent_dist.mode() * pipe.vae.config.scaling_factor
+
+
+@torch.no_grad()
+def noun_hits(pipe: StableDiffusion3Pipeline, scenes: list[ToyScene], t: float) -> list[Hit]:
+    """Every noun that names one thing, alone as caption, at noise ``t``: which true mask does its map prefer?
+
+    For the log and for measurements; nothing learns from masks.
+    """
+    found, generator = [], torch.Generator().manual_seed(0)
+    for number, scene in enumerate(scenes):
+        x0 = encode(pipe, scene)
+        x = (1 - t) * x0 + t * torch.randn(x0.shape, generator=generator)
+        asked = [i for i, thing in enumerate(scene.things) if names_one(Phrase(thing.category), scene.things, i)]
+        if not asked:
+            continue
+        nouns, masks = [scene.things[i].category for i in asked], torch.from_numpy(scene.masks)
+        with record_attention(pipe.transformer) as record:
+            velocity(pipe, x.expand(len(asked), -1, -1, -1), torch.full((len(asked),), t), words(pipe, nouns))
+        for row, (i, noun) in enumerate(zip(asked, nouns, strict=True)):
+            last = token_positions(pipe.tokenizer, noun, (0, len(noun)))[-1]
+            layers = torch.stack([m[row, ..., last] for m in record.maps.values()])
+            layers = min_max(
+                resize(torch.cat([layers, layers.mean(0, keepdim=True)]), (masks.shape[1], masks.shape[2]))
+            )
+            right = tuple(int(generative_score(c, masks).argmax()) == i for c in layers)
+            found.append(Hit(number, scene.things[i].tint is not None, 1 / len(masks), right))
+    return found
+
+
+@torch.no_grad()
+def caption_losses(
+    pipe: StableDiffusion3Pipeline, x0: torch.Tensor, texts: list[str], t: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared error of the velocity, (N,) each, with the right captions and with the next scene's."""
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    x, times, text = (1 - t) * x0 + t * noise, torch.full((len(x0),), t), words(pipe, texts)
+    right, wrong = (
+        (velocity(pipe, x, times, said) - (noise - x0)).square().mean((1, 2, 3)) for said in (text, text.roll(-1, 0))
+    )
+    return right, wrong
 
 
 def train_dit(
@@ -95,7 +153,7 @@ def train_dit(
         row |= {"localisation": found[:, -1].mean(), "tinted": found[tinted, -1].mean() if tinted.any() else 0.0}
         return row | {f"block_{b}": value for b, value in enumerate(found[:, :-1].mean(0))}
 
-    options = {"steps": steps, "stop_at": stop_at, "every": every, "report": report}
+    options: dict[str, Any] = {"steps": steps, "stop_at": stop_at, "every": every, "report": report}
     for _ in train(learning(pipe), loss, work / "dit", lr=1.5e-3, muon=5e-3, **options):
         pass
 

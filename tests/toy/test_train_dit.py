@@ -2,16 +2,19 @@
 
 import json
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 
-from refdiff_lite.toy import measure_dit, train_dit
-from refdiff_lite.toy.dit import NO_T5, load_dit, make_dit, save_dit, start_pipeline, velocity, words
-from refdiff_lite.toy.measure_dit import _pixel_to_word, caption_losses, gain, noun_hits
+from refdiff_lite.attention import AttentionMaps
+from refdiff_lite.toy import train_dit
+from refdiff_lite.toy.dit import NO_T5, load_dit, make_dit, save_dit, start_pipeline, words
 from refdiff_lite.toy.scenes import make_scene
+from refdiff_lite.toy.train_dit import caption_losses, encode, noun_hits
+from studies.measure_dit import gain
 
 SCENES = [make_scene("val", i) for i in range(4)]
 
@@ -162,48 +165,17 @@ def test_blocks_begin_as_the_identity_and_the_output_as_zero():
     assert torch.equal(dit.transformer_blocks[0](hidden, dit.context_embedder(text), temb)[1], hidden)
 
 
-def test_the_probe_rebuilds_what_attention_computes(pipe):
-    """Its weights and those among pixels, times the values, give the block's own output."""
-    attn, seen = pipe.transformer.transformer_blocks[0].attn, {}
-
-    def after(module, args, kwargs, output):
-        seen.update(kwargs, out=output[0])
-
-    handle = attn.register_forward_hook(after, with_kwargs=True)
-    with torch.no_grad(), _pixel_to_word(pipe.transformer) as maps:
-        velocity(pipe, torch.randn(2, 4, 16, 16), torch.full((2,), 0.3), words(pipe, ["cup", "a dog"]))
-    handle.remove()
-    assert [m.shape for m in maps] == [(2, 256, 24)]
-    assert not attn._forward_pre_hooks
-    with torch.no_grad():
-        pixels, text = seen["hidden_states"], seen["encoder_hidden_states"]
-        q = attn.to_q(pixels).unflatten(-1, (4, 32)).transpose(1, 2)
-        k = torch.cat([attn.to_k(pixels), attn.add_k_proj(text)], 1).unflatten(-1, (4, 32)).transpose(1, 2)
-        v = torch.cat([attn.to_v(pixels), attn.add_v_proj(text)], 1).unflatten(-1, (4, 32)).transpose(1, 2)
-        p = torch.softmax(torch.einsum("bhqd,bhkd->bhqk", q, k) / math.sqrt(32), -1)
-        torch.testing.assert_close(maps[0], p[..., 256:].mean(1))
-        torch.testing.assert_close(
-            attn.to_out[0]((p @ v).transpose(1, 2).flatten(2)), seen["out"], atol=1e-5, rtol=1e-4
-        )
-
-
 def test_noun_hits_counts_the_map_that_picks_its_thing(pipe, monkeypatch):
     """With maps painted by hand: attention to the noun lies on its true mask in one run, on another thing's in the other."""
     scene = next(s for s in SCENES if len({t.category for t in s.things}) == len(s.things) > 2)
     small = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(scene.masks).float(), 16)
 
-    class Painted:
-        def __init__(self, turn):
-            self.maps = [small.roll(turn, 0).flatten(1)[:, :, None].expand(-1, -1, 24)]
-
-        def __enter__(self):
-            return self.maps
-
-        def __exit__(self, *_):
-            pass
+    def painted(turn):
+        maps = small.roll(turn, 0)[..., None].expand(-1, -1, -1, 24)
+        return nullcontext(AttentionMaps("cross", "softmax", {"block": maps}))
 
     for turn, right in ((0, True), (1, False)):
-        monkeypatch.setattr(measure_dit, "_pixel_to_word", lambda _, turn=turn: Painted(turn))
+        monkeypatch.setattr(train_dit, "record_attention", lambda _, turn=turn: painted(turn))
         hits = noun_hits(pipe, [scene], 0.1)
         assert len(hits) == len(scene.things)
         assert all(h.right == (right, right) and h.chance == 1 / len(scene.things) for h in hits)
@@ -216,6 +188,6 @@ def test_gain_is_the_share_of_the_loss_that_the_right_caption_saves():
 
 def test_latents_are_scaled_as_in_training(pipe):
     assert isinstance(pipe.vae, AutoencoderKL)
-    found = measure_dit.encode(pipe, SCENES[0])
+    found = encode(pipe, SCENES[0])
     assert found.shape == (1, 4, 16, 16)
     assert 0.5 < found.std() < 2
