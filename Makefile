@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers tune measure ablation pictures train-toy data api dist clean
+.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers bench-growth tune measure ablation pictures train-toy data api dist clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -84,6 +84,10 @@ bench: install ## compute and memory at real size, counted without running: benc
 bench-time: install ## CPU seconds on this machine, and a dry run of the whole pipeline at full size (10 minutes, 6 GB)
 	$(BIN)/python benchmarks/bench_time.py
 	$(BIN)/python benchmarks/full_size.py
+
+bench-growth: install ## how cost grows with a picture's side and the sentences; what threads cost on a busy machine
+	$(BIN)/python benchmarks/bench_growth.py
+	$(BIN)/python benchmarks/bench_threads.py
 
 bench-evaluation: install ## what sharing an image's work and a second process buy; memory over 1000 images
 	$(BIN)/python benchmarks/bench_evaluation.py sharing

@@ -68,7 +68,7 @@ class Timing(NamedTuple):
 def timed(processes: int, images: int) -> Timing:
     """Start an evaluation as a user does, and watch the lines that it appends."""
     launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "refdiff_lite.evaluation.run", "toyref", "--proposals", "felzenszwalb"]
+    command = [sys.executable, *launcher, "-m", "refdiff_lite.evaluation", "toyref", "--proposals", "felzenszwalb"]
     seen: list[tuple[float, int, dict[int, float]]] = []  # when, sentences done by then, CPU seconds of each process
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nothing:
         command += ["--variant", "full", "--limit", str(images), "--out", folder]

@@ -32,6 +32,9 @@ from refdiff_lite.files import write_text
 HERE = Path(__file__).resolve().parent
 REPOSITORY = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 CHECKED = "nbval-check-output"
+ANSWERED = ("exercise", "answer")
+"""Tags of cells that fail until the student has solved the exercise: in the student's copy they let Run All go on."""
+PICTURES = ("image/png", "image/jpeg")
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 SETUP = f"""\
 # Set-up: the same cell in every lesson. Running it again does no harm.
@@ -48,7 +51,7 @@ lesson.start(PRESET)"""
 
 @dataclass(frozen=True)
 class Lesson:
-    """One source file: its header (title, minutes, cpu, gpu, goals) and its cells."""
+    """One source file: its header (title, minutes, cpu, goals) and its cells."""
 
     path: Path
 
@@ -101,7 +104,7 @@ def opening(lesson: Lesson, exercises: bool) -> str:
     badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}%s)"
 
     goals = "You will be able to\n\n" + "\n".join(f"- {goal}" for goal in h["goals"])
-    cost = f"CPU {h['cpu']} min (toy), GPU {h['gpu']} min (sd15)"
+    cost = f"about {h['cpu']} min on one CPU core"
     if lesson.number is None:
         return f"# {h['title']}\n\n{badge % file} {h['minutes']} minutes of yours; {cost}.\n\n{goals}"
     every = lessons()
@@ -117,7 +120,8 @@ def opening(lesson: Lesson, exercises: bool) -> str:
     return f"""\
 # {lesson.number} · {h["title"]}
 
-{badge % (("exercises/" if exercises else "") + file)} {twin}
+{badge % (("exercises/" if exercises else "") + file)} {twin} Words and symbols: [glossary](../docs/glossary.md). What an
+interval means: [intervals](../docs/intervals.md).
 
 | your time | computing time | before this | after this |
 |---|---|---|---|
@@ -135,12 +139,22 @@ def split_solutions(source: str, student: bool) -> str:
         if not student:
             return block
         if indent:
-            return f'{indent}raise NotImplementedError("your code here")\n'
+            return f'{indent}raise lesson.Todo("your code here")\n'
         tree = ast.parse(textwrap.dedent(block))
         names = [t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)]
         return "".join(f"{name} = ...  # your answer\n" for name in names)
 
     return re.sub(rf"^([ ]*){BEGIN}\n(.*?)^[ ]*{END}\n?", replace, source + "\n", flags=re.M | re.S).rstrip("\n")
+
+
+def link_lessons(text: str, here: Lesson) -> str:
+    """Prose in which every "lesson 3" is a link; the copies for students lie side by side, so theirs resolve as well."""
+    files = {str(other.number): f"{other.name}.ipynb" for other in lessons() if other.number != here.number}
+
+    def link(found: re.Match[str]) -> str:
+        return f"[{found[0]}]({files[found[1]]})" if found[1] in files else found[0]
+
+    return re.sub(r"(?<!\[)\b[Ll]esson (\d+)\b(?!\])", link, text)
 
 
 def notebook(lesson: Lesson, exercises: bool = False) -> Any:
@@ -150,8 +164,12 @@ def notebook(lesson: Lesson, exercises: bool = False) -> Any:
     for cell in cells:
         if cell.cell_type == "code":
             cell.source = SETUP if tagged(cell, "setup") else split_solutions(cell.source, exercises)
-        elif exercises and cell is not cells[0]:
-            cell.source = cell.source.replace("](../", "](../../")  # the copies lie one folder deeper
+            if exercises and any(tagged(cell, tag) for tag in ANSWERED):
+                cell.metadata["tags"] = [*cell.metadata["tags"], "raises-exception"]
+        elif cell is not cells[0]:
+            cell.source = link_lessons(cell.source, lesson)
+        if cell.cell_type == "markdown" and exercises:  # the copies lie one folder deeper
+            cell.source = re.sub(r"\]\(\.\./(docs|refdiff_lite|data|benchmarks)/", r"](../../\1/", cell.source)
         digest = hashlib.sha256(cell.source.encode()).hexdigest()[:12]
         seen[digest] = seen.get(digest, 0) + 1
         cell.id = f"{digest}-{seen[digest]}"
@@ -173,10 +191,20 @@ def execute(nb: Any) -> None:
             cell.outputs = [o for o in cell.outputs if not progress_bar(o)]
             for output in cell.outputs:
                 if "data" in output:
-                    output.metadata = {}
-                    output.data.pop("application/vnd.jupyter.widget-view+json", None)
-                    if "image/png" in output.data:
-                        output.data["image/png"] = small_png(output.data["image/png"])
+                    keep_picture(output)
+
+
+def keep_picture(output: Any) -> None:
+    """Of an output with a picture: the picture, made small, and its text for readers who cannot see it."""
+    still = output.data.pop("application/vnd.jupyter.widget-view+json", None)
+    alt = "A still of the explorer; run the cell to use it." if still else ""
+    alt = output.metadata.get("image/png", {}).get("alt", alt)
+    output.metadata = {}
+    if "image/png" in output.data:
+        kind, encoded = small_picture(output.data.pop("image/png"))
+        output.data[kind] = encoded
+        if alt:
+            output.metadata = {kind: {"alt": alt}}
 
 
 def progress_bar(output: Any) -> bool:
@@ -187,12 +215,15 @@ def progress_bar(output: Any) -> bool:
     )
 
 
-def small_png(encoded: str) -> str:
-    """A PNG of at most 256 colours: half the bytes, and for plots and small pictures no visible loss."""
+def small_picture(encoded: str) -> tuple[str, str]:
+    """A PNG where that is small, else a JPEG with every colour kept apart: (mime type, base64)."""
     picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
-    out = io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
-    return base64.b64encode(out.getvalue()).decode()
+    exact, near = io.BytesIO(), io.BytesIO()
+    few = picture.getcolors(256)
+    (picture.quantize(len(few)) if few else picture).save(exact, "PNG", optimize=True)
+    picture.save(near, "JPEG", quality=90, subsampling=0, optimize=True)
+    kind, chosen = ("image/jpeg", near) if exact.tell() > max(30_000, near.tell()) else ("image/png", exact)
+    return kind, base64.b64encode(chosen.getvalue()).decode()
 
 
 def syllabus() -> str:

@@ -5,22 +5,30 @@ CPU seconds are the kernel's own, so they hardly hang on what else the machine d
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
 from typing import Any
 
-from build_notebooks import CHECKED, execute, lessons, notebook, set_environment, tagged
+from build_notebooks import PICTURES, execute, lessons, notebook, set_environment, tagged
 
-COLUMNS = ("code cells", "words", "figures", "exercises", "checked cells")
+COLUMNS = ("code cells", "words", "figures", "exercises", "by rating", "claims")
 
 
-def counts(nb: Any) -> tuple[int, ...]:
-    """A run notebook's :data:`COLUMNS`; words are those of its prose, a figure is a picture that a cell left."""
+def counts(nb: Any) -> tuple[int | str, ...]:
+    """A run notebook's :data:`COLUMNS`.
+
+    Words are those of its prose, a figure is a picture that a cell left, ratings are counts of one dot to five, and a
+    claim is a line that :func:`refdiff_lite.lesson.claim` printed.
+    """
     code = [c for c in nb.cells if c.cell_type == "code"]
-    words = sum(len(c.source.split()) for c in nb.cells if c.cell_type == "markdown")
-    figures = sum("image/png" in o.get("data", {}) for c in code for o in c.outputs)
-    return len(code), words, figures, sum(tagged(c, "exercise") for c in code), sum(tagged(c, CHECKED) for c in code)
+    prose = "\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
+    figures = sum(kind in o.get("data", {}) for c in code for o in c.outputs for kind in PICTURES)
+    ratings = [dots.count("●") for dots in re.findall(r"\*\*Difficulty\*\* ([●○]+)", prose)]
+    by_rating = " ".join(str(ratings.count(dots)) for dots in range(1, 6))
+    claims = sum(o.text.count("✓ ") for c in code if not tagged(c, "exercise") for o in c.outputs if "text" in o)
+    return len(code), len(prose.split()), figures, sum(tagged(c, "exercise") for c in code), by_rating, claims
 
 
 def cpu_seconds() -> float:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -70,7 +70,8 @@ class AttentionMaps:
             )
         if not -rows <= (row or 0) < rows:
             raise ValueError(f"row={row}: the batch has {rows} rows")
-        return [m[row or 0] if m.ndim == 4 else m[row or 0].mean(0) for m in self.maps.values()]
+        apart = 4 if self.kind == "text" else 5  # dimensions with the heads apart
+        return [m[row or 0].mean(0) if m.ndim == apart else m[row or 0] for m in self.maps.values()]
 
 
 @contextmanager
@@ -125,7 +126,8 @@ def record_attention(
                 )
             last[:] = [call]
             record.calls += 1
-        check_room(kind, name, size_of(seen, layout, wanted), sums, max_bytes)
+        if name not in sums:
+            check_room(f"{kind}-attention of {name}", size_of(seen, layout, wanted), sums.values(), max_bytes)
         found = attention_scores(seen, layout, wanted)
         if name in sums and sums[name].shape != found.shape:
             raise ValueError(
@@ -140,12 +142,16 @@ def record_attention(
     record.maps = {name: total / added[name] for name, total in sums.items()}
 
 
-def check_room(kind: str, name: str, need: int, held: Mapping[Any, torch.Tensor], max_bytes: int) -> None:
-    """Refuse what would not fit beside what is held already."""
-    holds = sum(4 * m.numel() for m in held.values())
-    if name not in held and holds + need > max_bytes:
+def check_room(what: str, need: int, held: Iterable[torch.Tensor], max_bytes: int) -> None:
+    """Refuse what would not fit beside what is held already.
+
+    Raises:
+        ValueError: more than ``max_bytes`` in all.
+    """
+    holds = sum(4 * m.numel() for m in held)
+    if holds + need > max_bytes:
         raise ValueError(
-            f"recording {kind}-attention of {name} needs {need / 2**20:.0f} MiB beside {holds / 2**20:.0f} MiB of "
+            f"recording {what} needs {need / 2**20:.0f} MiB beside {holds / 2**20:.0f} MiB of "
             f"other layers, more than max_bytes = {max_bytes / 2**20:.0f} MiB; choose fewer or coarser layers, "
             'tokens, heads="mean" or a smaller image'
         )
@@ -193,6 +199,8 @@ def word_map(
     Returns:
         c, (H, W) float32 in [0, 1].
     """
+    if attention.kind in ("self", "text"):
+        raise ValueError(f"{attention.kind}-attention has no map of a word over pixels: record kind='cross'")
     layers = [m[..., attention.key(tokens[-1])] for m in attention.row(row)]
     if normalise == "each":
         layers = [min_max(m) for m in layers]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +19,6 @@ import typer
 from .config import BASELINES, CLIPS, DTYPES, MIN_AREAS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig, default_config
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .datasets import Sample
 
 app = typer.Typer(
@@ -46,6 +47,14 @@ SamOption = Annotated[SamName | None, typer.Option(help="sd15's SAM: base, or hu
 LowMemoryOption = Annotated[bool, typer.Option("--low-memory", help="One network at a time on the GPU.")]
 DtypeOption = Annotated[Dtype | None, typer.Option(help="Precision of the networks; default: what suits the device.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all noise.")]
+
+
+@app.callback()
+def _any_text() -> None:
+    """Let names of files that are no Unicode be printed: a line must not cost the work that it tells of."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -86,7 +95,11 @@ def segment(
     variant: Annotated[VariantName, typer.Option(help="full, or one of its parts.")] = VariantName("full"),
     proposals: Annotated[ProposalName | None, typer.Option(help="Where candidate masks come from.")] = None,
     oracle: Annotated[
-        Path | None, typer.Option(help="COCO instances.json with the image's true masks, for --proposals oracle.")
+        Path | None,
+        typer.Option(
+            help="COCO instances.json with the image's true masks, for --proposals oracle. They belong to the pixels as "
+            "stored, so the image is not turned as EXIF says."
+        ),
     ] = None,
     head: Annotated[str | None, typer.Option(help="The word to look for, if the rule picks the wrong one.")] = None,
     clip: ClipOption = None,
@@ -98,6 +111,7 @@ def segment(
     seed: SeedOption = 0,
 ) -> None:
     """Write the mask of what EXPRESSION names in IMAGE."""
+    from .datasets.records import masks_of
     from .expression import parse
     from .files import check_folder, write_text
     from .images import load_image, save_mask
@@ -110,9 +124,13 @@ def segment(
             raise ValueError("--proposals oracle and --oracle instances.json go together")
         settings = _config(preset.value, config, seed)
         choices = _choices(preset.value, kind, clip, sam, low_memory, dtype)
-        pixels = load_image(image)
+        pixels = load_image(image, upright=oracle is None)
         parsed = parse(expression, head)
-        truth = _oracle_masks(oracle, image) if oracle else None
+        truth = masks_of(oracle, image.name, pixels.shape[:2]) if oracle else None
+        _spare(
+            [p for p in (image, oracle) if p],
+            [out / n for n in ("mask.png", "overlay.png", "panel.png", "result.json")],
+        )
         check_folder(out)
 
         from .pipeline import RefDiff  # torch and diffusers: only after the quick checks
@@ -136,23 +154,11 @@ def segment(
         typer.secho(f"note: {model.networks.note}", fg="yellow")
 
 
-def _oracle_masks(instances: Path, image: Path) -> np.ndarray:
-    """(N, H, W) bool masks of an image, looked up by its file name in a COCO file."""
-    import numpy as np
-    from pycocotools.coco import COCO
-
-    if not instances.is_file():
-        raise FileNotFoundError(f"no file at {instances}")
-    try:
-        with redirect_stdout(None):  # COCO prints its progress
-            coco = COCO(str(instances))
-        ids = [i for i, entry in coco.imgs.items() if entry["file_name"] == image.name]
-        masks = [coco.annToMask(a) > 0 for i in ids for a in coco.imgToAnns[i]]
-    except (KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"{instances} is not a COCO instances file ({type(error).__name__}: {error})") from error
-    if not masks:
-        raise ValueError(f"{instances} has no masks for {image.name}")
-    return np.stack(masks)
+def _spare(inputs: list[Path], outputs: list[Path]) -> None:
+    """Refuse to write over what is read."""
+    for path in outputs:
+        if any(path.exists() and os.path.samefile(path, given) for given in inputs):
+            raise ValueError(f"{path} is the input and would be written over; choose another folder with --out")
 
 
 @app.command()
@@ -163,7 +169,6 @@ def demo(
     from .datasets.toyref import STYLES, load_toyref
     from .evaluation.metrics import iou
     from .files import check_folder
-    from .images import load_image
     from .pipeline import RefDiff
     from .viz import Picture, grid
 
@@ -183,7 +188,7 @@ def demo(
         )
         rows, start = [], time.perf_counter()
         for sample, record in picks:
-            image = load_image(sample.path)
+            image = sample.image()
             scene = model.set_image(image)
             row: list[Picture] = [(image, None, record.text)]
             numbers = []
@@ -226,44 +231,60 @@ def evaluate(
     retry: Annotated[bool, typer.Option("--retry", help="Run images that had errors again.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the run that lies in --out.")] = False,
 ) -> None:
-    """Measure variants on a data set, with intervals. Started again after a kill, it goes on where it was."""
+    """Measure variants on a data set, with intervals. Started again after a kill, it goes on where it was.
+
+    Exit code 0: all is written. 2: nothing was done, one line says why. 3: all is written, but more than a tenth of the
+    rows failed (they count as IoU 0, so these numbers are none).
+    """
     with one_line_errors():
+        from .evaluation.journal import Journal
+        from .evaluation.plan import make_plan
         from .files import check_folder
 
         choices = _choices(preset.value, proposals.value, clip, sam, low_memory, dtype)
-        check_folder(out)
-        samples, about = _samples(data, split, style, data_dir, images, split_by)
-        if missing := [s.image_id for s in samples if not s.found]:
-            if len(missing) == len(samples):
-                raise FileNotFoundError(
-                    f"none of the {len(samples)} images is there; name their folder or zip with --images"
-                )
-            told = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
-            typer.secho(
-                f"{len(missing)} of {len(samples)} images are missing, they count as IoU 0: {told}", fg="yellow"
-            )
-        if not (found := re.fullmatch(r"(\d+)/(\d+)", shard)):
-            raise ValueError(f"--shard {shard!r}: write i/n, for example 1/4")
-        from .evaluation.journal import at_work
-        from .evaluation.run import evaluate as run
-        from .evaluation.run import processes, table
-        from .pipeline import RefDiff
-
         settings = _config(preset.value, config, seed, data)
+        if not (found := re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)):
+            raise ValueError(f"--shard {shard[:20]!r}: write i/n, for example 1/4")
+        samples, about = _samples(data, split, style, data_dir, images, split_by)
         names = [v.value for v in variant] if variant else list(VARIANTS)
         part = int(found[1]), int(found[2])
+        plan = make_plan(samples, names, proposals.value, settings, about, limit, part)
+        _tell_missing(plan.chosen)
+        journal = Journal(check_folder(out))
+
+        from .evaluation.run import carry_out, processes, table
+        from .pipeline import RefDiff
+
         team = processes()  # before the networks are loaded: it says on which GPU
-        with at_work(out, part, fresh) if team.is_main_process else nullcontext():  # refuse before that, too
+        if not fresh:
+            journal.check(plan.identity)
+        with journal.at_work(part, fresh) if team.is_main_process else nullcontext():  # refuse before that, too
             model = RefDiff.from_preset(preset.value, settings, **choices)
-            summary = run(
-                model, samples, names, proposals.value, out, about,
-                limit=limit, shard=part, retry=retry, fresh=fresh, team=team,
-            )  # fmt: skip
+            summary = carry_out(model, plan, out, retry=retry, fresh=fresh, team=team)
     if summary:
         typer.echo(table(summary))
-        if summary["errors"]:
-            typer.secho(f"{summary['errors']} expressions failed and count as IoU 0; see results.jsonl", fg="yellow")
         typer.echo(f"-> {out}/summary.json, results.jsonl, table.md, table.tex, report.html")
+        if summary["failed"]:
+            told = f"{summary['failed']} of {summary['rows']} rows failed and count as IoU 0; see results.jsonl"
+            typer.secho(told, fg="yellow")
+        if summary["failed"] > summary["rows"] / 10:
+            raise typer.Exit(3)
+
+
+def _tell_missing(samples: list[Sample]) -> None:
+    """Say which images are not there, refuse if none is; say how many sentences have damaged annotations."""
+    if problems := [p for s in samples for r in s.records if (p := s.problem or r.problem)]:
+        typer.secho(
+            f"{len(problems)} sentences have damaged annotations, they count as IoU 0; the first: {problems[0]}",
+            fg="yellow",
+        )
+    if missing := [s.image_id for s in samples if not s.found]:
+        if len(missing) == len(samples):
+            raise FileNotFoundError(
+                f"none of the {len(samples)} images is there; name their folder or zip with --images"
+            )
+        told = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+        typer.secho(f"{len(missing)} of {len(samples)} images are missing, they count as IoU 0: {told}", fg="yellow")
 
 
 def _samples(
@@ -283,6 +304,33 @@ def _samples(
         raise ValueError(f"{data} is not downloaded by this package: choose its folder with --data-dir (see README)")
     samples, about = load_refer(data, split, data_dir, images, split_by)
     return samples, {"data": data, "split": split, **about}
+
+
+@app.command()
+def trace(
+    prompt: Annotated[str, typer.Argument(help='What to paint, for example "a dog left of a cat".')],
+    model: Annotated[
+        str, typer.Option(help="toy (bundled), a folder, or an id of the hub: SD, SDXL, SD3, FLUX, …")
+    ] = "toy",
+    negative: Annotated[str | None, typer.Option(help="What not to paint; its words are traced too.")] = None,
+    word: Annotated[list[str] | None, typer.Option(help="May be repeated; default: all words of the prompt.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Regular expression; default: what suits the model.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the pipeline's.")] = None,
+    by_step: Annotated[bool, typer.Option("--by-step", help="Keep every step apart, and draw them.")] = False,
+    guidance: Annotated[float | None, typer.Option(help="Scale of guidance; default: the pipeline's.")] = None,
+    height: Annotated[int | None, typer.Option(min=8)] = None,
+    width: Annotated[int | None, typer.Option(min=8)] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; default: what suits.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for image.png, words.png, record.safetensors.")] = Path("out/trace"),
+    seed: SeedOption = 0,
+) -> None:
+    """Paint PROMPT and show where each of its words went."""
+    with one_line_errors():
+        from .painting import paint
+
+        size = {"height": height, "width": width}
+        record = paint(prompt, model, negative, word, layers, steps, by_step, guidance, size, dtype, out, seed)
+        typer.echo(f"{record} -> {out}")
 
 
 @app.command()

@@ -43,6 +43,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "keep_largest": (1, 100_000),
     "min_area": (0, 10**9),
     "ramp": (0.01, 1),
+    "masked_limit": (1, 100),
     **dict.fromkeys(("noun_in_crop", "noun_in_masked", "beta"), (0, 1)),
     **dict.fromkeys(("weight_g", "weight_d"), (0, 1000)),
 }
@@ -139,9 +140,17 @@ class RefDiffConfig:
 
     # Ranking
     crop_resize: Literal["square", "shorter"] = "square"
-    """A masked crop is squashed to CLIP's square, or its shorter side is fitted (official)."""
+    """A masked crop is squashed to CLIP's square (bicubic), or its shorter side is fitted (official: 8 bits, bilinear)."""
     masked_side: Literal["clip", "full"] = "clip"
     """Side of the image for the masked class tokens: CLIP's own, or the input's (official)."""
+    masked_limit: float = 4.0
+    """Longest such side, as a multiple of the one that CLIP was trained on: more patches than that it never saw, and
+    they cost the square of their number. The official code has no limit; COCO's 640 pixels are 2.9 times CLIP's 224."""
+    masked_patches: Literal["half", "nearest"] = "half"
+    """Patches of a mask: those half covered, on an image stretched to whole patches; or by `nearest` (official), where
+    pixels at the right and lower border that fill no patch are left out."""
+    positions: Literal["fitted", "dino"] = "fitted"
+    """CLIP's position embeddings are stretched to the grid, or to a tenth of a patch more, as DINO's code (official)."""
     noun_in_crop: float = 0.5
     """Share of the noun's feature in the text feature of the crop's branch (paper: the mean; official: 0)."""
     noun_in_masked: float = 0.5
@@ -188,6 +197,8 @@ class RefDiffConfig:
     def official(cls, dataset: str = "refcoco", **changes: Any) -> RefDiffConfig:
         """As the official code computes: 0.7 crop + 0.3 masked + 0.05 difference, guided logits, 10 largest masks.
 
+        What it follows, mends and only approximates: docs/official.md.
+
         Args:
             dataset: "refcoco", "refcoco+" or "refcocog"; the last one drops no mask by its area.
         """
@@ -207,6 +218,9 @@ class RefDiffConfig:
             min_area=MIN_AREAS[dataset],
             crop_resize="shorter",
             masked_side="full",
+            masked_limit=5.0,  # 1120 pixels for ViT-B/16, more than the image ever has: no limit
+            masked_patches="nearest",
+            positions="dino",
             noun_in_crop=0.0,
             positional_bias="crop",
             ramp=2 / 3,

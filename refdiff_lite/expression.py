@@ -53,9 +53,14 @@ def parse(text: str, head: str | None = None, *, with_: Literal["rule", "spacy"]
             word whose dependency is ROOT or a subject. The cues are always the rule's.
 
     Raises:
-        ValueError: the text has no word, is too long, or does not contain ``head``.
+        ValueError: the text is no Unicode, has no word, is too long, or does not contain ``head``.
         ModuleNotFoundError: spaCy is asked for, and it or its English model is not installed.
     """
+    for given in (text, head or ""):
+        if not isinstance(given, str) or re.search(r"\p{Cs}", given):
+            raise ValueError(
+                "the expression and its head are Unicode text; half of a surrogate pair, or bytes, are none"
+            )
     text = " ".join(text.split())
     if len(text) > _MAX:
         raise ValueError(f"the expression has {len(text)} characters; write at most {_MAX}, best a short phrase")

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+MAX_PIXELS = 50_000_000
+"""Largest picture or mask that is read."""
 
 
 def data_dir() -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from .config import Variant
 
 
-def generative_score(word: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def generative_score(word: Float[Tensor, "h w"], masks: Bool[Tensor, "n h w"]) -> Float[Tensor, " n"]:
     """``S_G(i) = mean of c inside M_i - mean of c outside M_i`` (paper, section 3; the official code agrees).
 
     Both sums are taken directly: the outside as "all minus inside" would lose every digit where a mask covers nearly
@@ -21,26 +23,26 @@ def generative_score(word: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """
     c = word.flatten().float()
 
-    def mean(side: torch.Tensor) -> torch.Tensor:
+    def mean(side: Bool[Tensor, " pixels"]) -> Float[Tensor, ""]:
         return (c * side).sum() / side.sum().clamp_min(1)
 
     scores = [mean(mask) - mean(~mask) for mask in masks.flatten(1)]  # one by one: no float copy of all of them
     return torch.stack(scores) if scores else c.new_zeros(0)
 
 
-def fuse(s_g: torch.Tensor, s_d: torch.Tensor, weight_g: float, weight_d: float) -> torch.Tensor:
+def fuse(s_g: Float[Tensor, " n"], s_d: Float[Tensor, " n"], weight_g: float, weight_d: float) -> Float[Tensor, " n"]:
     """``S = alpha S_G + (1 - alpha) S_D``, (N,). The paper's alpha = 0.1 is weight_g = 0.1, weight_d = 0.9."""
     return weight_g * s_g + weight_d * s_d
 
 
 def score(
     variant: Variant,
-    s_g: torch.Tensor,
-    s_d: torch.Tensor,
+    s_g: Float[Tensor, " n"],
+    s_d: Float[Tensor, " n"],
     weight_g: float,
     weight_d: float,
-    otsu: torch.Tensor | None = None,
-) -> torch.Tensor:
+    otsu: Float[Tensor, " n"] | None = None,
+) -> Float[Tensor, " n"]:
     """S, (N,): what a variant maximises over the proposals.
 
     Args:
@@ -53,7 +55,7 @@ def score(
     return s_d if variant == "ds" else s_g
 
 
-def choose(scores: torch.Tensor) -> int | None:
+def choose(scores: Float[Tensor, " n"]) -> int | None:
     """Index of the best proposal (the first of equals), None where there is none.
 
     Raises:

@@ -1,14 +1,18 @@
-"""What the set-up cell of every lesson imports: seeds, one style for all figures, a word about the machine."""
+"""What the set-up cell of every lesson imports: seeds, one style for all figures, claims that are checked as they are made."""
 
 from __future__ import annotations
 
 import random
 import sys
+from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from cycler import cycler
+from IPython.display import display
+from matplotlib.figure import Figure
 
 from . import __version__
 from .networks import check_preset, device_and_dtype
@@ -36,6 +40,16 @@ STYLE = {
 }
 
 
+_preset = "toy"
+
+
+class Todo(NotImplementedError):
+    """Raised by an exercise that is still to be solved, and so by whatever uses it. Shown in one line, too."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["✗ this needs your solution of the exercise above; when its check says ✓, run this cell again"]
+
+
 def in_colab() -> bool:
     return "google.colab" in sys.modules
 
@@ -46,7 +60,9 @@ def start(preset: str = "toy", seed: int = 0) -> None:
     Raises:
         ValueError: no such preset.
     """
+    global _preset
     check_preset(preset)
+    _preset = preset
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -56,3 +72,24 @@ def start(preset: str = "toy", seed: int = 0) -> None:
     if preset != "toy" and device.type == "cpu":
         where = "Runtime > Change runtime type > GPU" if in_colab() else 'a GPU, or PRESET = "toy"'
         print(f"no GPU here: {preset} will take minutes for each picture. Better: {where}.")
+
+
+def claim(sentence: str, holds: Any) -> None:
+    """Print a sentence of the lesson beside the numbers that bear it out.
+
+    The lessons were written with the toy networks, so there a claim that fails is an error in the lesson; with other
+    networks it may fail, and that is worth knowing.
+
+    Raises:
+        AssertionError: it does not hold with the preset "toy".
+    """
+    if not holds and _preset == "toy":
+        raise AssertionError(f"this claim of the lesson does not hold: {sentence}")
+    print(f"✓ {sentence}" if holds else f"✗ not with {_preset}: {sentence}")
+
+
+def show(alt: str, figure: Figure | None = None) -> None:
+    """Show a figure (by default the current one) with a text for readers who cannot see it."""
+    figure = figure or plt.gcf()
+    display(figure, metadata={"image/png": {"alt": alt}, "image/jpeg": {"alt": alt}})
+    plt.close(figure)

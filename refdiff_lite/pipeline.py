@@ -59,6 +59,11 @@ class RefDiff:
     def encode_prompt(self, texts: list[str]) -> torch.Tensor:
         """Text encoder's last hidden states, (B, tokens, width) in the UNet's dtype; padded, cut to the encoder's length."""
         nets = self.networks
+        for text in texts:
+            if hasattr(nets.sd, "maybe_convert_prompt") and nets.sd.maybe_convert_prompt(text, nets.tokenizer) != text:
+                raise ValueError(
+                    f"{text!r} has a textual inversion of several vectors, of which only one would be read"
+                )
         with nets.at_work():
             ids = nets.tokenizer(
                 texts, padding="max_length", max_length=nets.tokenizer.model_max_length, truncation=True,

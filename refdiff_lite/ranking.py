@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from .networks import Networks, clip
 from .proposals import Proposals
 
 Branch = Literal["crop", "masked"]
+SLIVER = 40
+"""Longest side of a crop whose shape is kept, in multiples of the shorter. The official code knows no bound; on COCO's
+pictures (at most 640 pixels) no mask of more than its 10000 pixels is that long, and a line of one pixel must not
+become an image of 140000."""
 
 
 def positional_bias(cues: tuple[str, ...], size: tuple[int, int], ramp: float = 1.0) -> torch.Tensor:
@@ -22,7 +26,7 @@ def positional_bias(cues: tuple[str, ...], size: tuple[int, int], ramp: float = 
 
     Args:
         cues: among left, right, top, bottom; several are multiplied, none gives ones.
-        ramp: share of the axis over which P falls (paper: 1; official: 2/3, then 0).
+        ramp: share of the axis over which P falls (paper: 1; official: 2/3, then 0); rounded down to whole pixels.
 
     Returns:
         P, (H, W) float32 in [0, 1].
@@ -31,21 +35,27 @@ def positional_bias(cues: tuple[str, ...], size: tuple[int, int], ramp: float = 
     bias = torch.ones(height, width)
     for cue in cues:
         length = width if cue in ("left", "right") else height
-        fall = (1 - torch.arange(length) / max(1, length - 1) / ramp).clamp_min(0)
+        fall = (1 - torch.arange(length) / max(1, int(length * ramp) - 1)).clamp_min(0)
         fall = fall if cue in ("left", "top") else fall.flip(0)
         bias = bias * (fall[None, :] if cue in ("left", "right") else fall[:, None])
     return bias
 
 
 def crops(
-    pixels: torch.Tensor, masks: torch.Tensor, side: int, fit: Literal["square", "shorter"], multiple: int = 1
+    pixels: torch.Tensor,
+    masks: torch.Tensor,
+    side: int,
+    fit: Literal["square", "shorter"],
+    fill: torch.Tensor | float = 0.0,
 ) -> list[torch.Tensor]:
     """Each proposal cut out tightly, black outside its mask.
 
     Args:
         pixels: image in [0, 1], (3, H, W). masks: (N, H, W) bool, none empty.
-        side: CLIP's input side. multiple: the other side is rounded down to a multiple of this.
-        fit: "square" squashes the crop, "shorter" fits its shorter side and keeps its shape.
+        side: CLIP's input side.
+        fit: "square" squashes the crop bicubically. "shorter" does as the official code: 256 levels (rounded down),
+            then the shorter side resized to ``side`` bilinearly, the shape kept but for slivers (:data:`SLIVER`).
+        fill: colour outside the mask, (3, 1, 1) or one number.
 
     Returns:
         N tensors (3, h, w) in [0, 1]; h = w = side for "square".
@@ -53,15 +63,14 @@ def crops(
     found = []
     for mask, (x0, y0, x1, y1) in zip(masks, masks_to_boxes(masks).int().tolist(), strict=True):
         box = np.s_[..., y0 : y1 + 1, x0 : x1 + 1]
-        crop = pixels[box] * mask[box]
-        h, w = crop.shape[1:]
-        size = (side, side)
-        if fit == "shorter":
-            # A sliver would become endless: at most four times as long as wide.
-            h, w = (min(side * n // min(h, w), 4 * side) // multiple * multiple for n in (h, w))
-            size = (h, w)
-        out = interpolate(crop[None], size, mode="bicubic", antialias=True, align_corners=False)
-        found.append(out[0].clamp(0, 1))
+        crop = torch.where(mask[box], pixels[box], fill)[None]
+        if fit == "square":
+            out = interpolate(crop, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        else:
+            size = [min(side * n // min(crop.shape[2:]), SLIVER * side) for n in crop.shape[2:]]
+            levels = (crop * 255 + 1e-3).byte()  # k / 255 * 255 may lie a little under k
+            out = interpolate(levels, size, mode="bilinear", antialias=True, align_corners=False) / 255
+        found.append(out[0])
     return found
 
 
@@ -92,23 +101,33 @@ def visual_features(
         cues: directions whose ramp P dims the image, if the config has P in this branch.
     """
     if config.axes == "horizontal":
-        cues = tuple(c for c in cues if c in ("left", "right"))[:1]
+        cues = tuple(c for c in ("left", "right") if c in cues)[:1]  # the official code asks for left first
     cues = cues if config.positional_bias in (branch, "both") else ()
     key = (branch, cues, config)
     if key not in proposals.features:
         # Cut and resized on the CPU, where image and masks are, so that every device sees the same.
-        size = proposals.image.shape[:2]
+        size = (proposals.image.shape[0], proposals.image.shape[1])
         pixels = rearrange(torch.tensor(proposals.image), "h w rgb -> rgb h w").float() / 255
-        pixels = pixels * positional_bias(cues, (size[0], size[1]), config.ramp)
+        pixels = pixels * positional_bias(cues, size, config.ramp)
         model, mean, std = networks.use("clip"), networks.clip_mean, networks.clip_std
-        side = model.visual.image_size[0]
         if branch == "crop":
-            images = crops(pixels, proposals.masks, side, config.crop_resize)
-            features = clip.encode_images(model, images, mean, std)
+            side, fit, place = model.visual.image_size[0], config.crop_resize, config.positions
+            cut = (crops(pixels, part, side, fit) for part in proposals.masks.split(clip.IMAGES))
+            features = torch.cat([clip.encode_images(model, part, mean, std, place) for part in cut])
         else:
-            patch = model.visual.patch_size[0]
-            height, width = (patch * max(1, round(n / patch)) for n in size)
-            frame = (height, width) if config.masked_side == "full" else (side, side)
-            features = clip.encode_masks(model, pixels, proposals.masks, frame, mean, std)
+            frame, rule = masked_frame(model.visual, size, config), config.masked_patches
+            features = clip.encode_masks(model, pixels, proposals.masks, frame, mean, std, rule, config.positions)
         proposals.features[key] = networks.check_finite("clip", features)
     return proposals.features[key]
+
+
+def masked_frame(visual: Any, size: tuple[int, int], config: RefDiffConfig) -> tuple[int, int]:
+    """Size (h, w) in pixels at which the class tokens see an image of this size."""
+    if config.masked_side == "clip":
+        return (visual.image_size[0], visual.image_size[1])
+    scale = min(1.0, config.masked_limit * max(visual.image_size) / max(size))
+    patch = visual.patch_size[0]
+    # The official code leaves out what fills no patch, "half" stretches the image to whole patches.
+    step = 1 if config.masked_patches == "nearest" else patch
+    height, width = (max(patch, step * round(n * scale / step)) for n in size)
+    return (height, width)

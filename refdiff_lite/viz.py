@@ -59,8 +59,8 @@ def show_mask(mask: np.ndarray, image: np.ndarray, ax: Axes | None = None, title
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The image with everything outside the mask greyed and dimmed, (H, W, 3) uint8."""
-    grey = image.mean(-1, keepdims=True) * 0.35 + 40
-    return np.where(mask[..., None], image, grey).astype(np.uint8)
+    dimmed = (np.arange(3 * 255 + 1) / 3 * 0.35 + 40).astype(np.uint8)  # by the sum of the channels: no floats a pixel
+    return np.where(mask[..., None], image, dimmed[image.sum(-1, dtype=np.uint16)][..., None])
 
 
 def save_overlay(image: np.ndarray, mask: np.ndarray, path: Path) -> None:

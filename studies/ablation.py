@@ -23,7 +23,7 @@ from refdiff_lite.attention import AttentionMaps, Kind
 from refdiff_lite.config import ProposalKind, RefDiffConfig, Variant
 from refdiff_lite.datasets import Sample
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation.metrics import bootstrap
+from refdiff_lite.evaluation.metrics import interval
 from refdiff_lite.evaluation.run import evaluate_scene
 from refdiff_lite.files import check_folder, data_dir, write_text, write_whole
 from refdiff_lite.networks import Networks, load
@@ -154,13 +154,14 @@ def _all_maps(scene: Scene, prompts: tuple[str, ...]) -> list[dict[Kind, Attenti
 
 
 def summary(values: list[float], base: list[float], images: list[int]) -> dict[str, Any]:
-    """Mean with its interval, and the paired difference to the first row of the group with its own."""
+    """Mean with its interval, and the paired difference to the group's first row (``base`` itself: none) with its own."""
     change = np.subtract(values, base)
+    same = (0.0, 0.0) if values is base else interval(change.tolist(), images, bounds=(-1, 1))
     return {
         "value": round(float(np.mean(values)), 4),
-        "interval": [round(x, 4) for x in bootstrap(values, images)],
+        "interval": [round(x, 4) for x in interval(values, images)],
         "change": round(float(change.mean()), 4),
-        "change_interval": [round(x, 4) for x in bootstrap(change.tolist(), images)],
+        "change_interval": [round(x, 4) for x in same],
         "n": len(values),
     }
 

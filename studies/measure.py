@@ -1,7 +1,8 @@
 """How good are the toy networks? ``python -m studies.measure`` (``make measure``), on ToyRef test scenes.
 
 Each part of the model alone: what the VAE keeps, what CLIP tells apart, how much a right caption helps the UNet,
-whether CLIP recognises what the UNet paints, and how well DDIM inversion comes back. Intervals are 95 %, by image.
+whether CLIP recognises what the UNet paints, and how well DDIM inversion comes back. Intervals are 95 %, by
+image: Wilson's for shares, else the bootstrap's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import typer
 from PIL import Image
 from tqdm.auto import tqdm
 
-from refdiff_lite.evaluation.metrics import bootstrap, psnr
+from refdiff_lite.evaluation.metrics import bootstrap, interval, psnr
 from refdiff_lite.files import write_text, write_whole
 from refdiff_lite.inversion import denoise, guided, invert
 from refdiff_lite.latents import add_noise, decode, encode
@@ -116,6 +117,12 @@ def inversion_psnr(model: RefDiff, scenes: list[ToyScene], steps: int, fixed_poi
     return found
 
 
+def bounds(values: list, images: list[int], statistic: Callable = np.mean) -> tuple[float, float]:
+    """95 % interval: of a share (of hits, True or False) Wilson's, of anything else the bootstrap's."""
+    share = all(isinstance(v, (bool, np.bool_)) for v in values)
+    return interval(values, images) if share else bootstrap(values, images, statistic)
+
+
 def main(
     limit: Annotated[int, typer.Option(help="Test scenes for the quick parts; inversion takes a fifth.")] = 160,
     out: Annotated[Path, typer.Option(help="Where measures.json and samples.png go.")] = Path("data/models/toy"),
@@ -128,7 +135,7 @@ def main(
 
     def note(name: str, values: list, images: list[int] | None = None, statistic: Callable = np.mean) -> None:
         rows = np.asarray(values, float)
-        low, high = bootstrap(values, images or range(len(values)), statistic)
+        low, high = bounds(values, images or list(range(len(values))), statistic)
         report[name] = {
             "value": round(float(statistic(rows)), 4),
             "low": round(low, 4),

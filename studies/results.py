@@ -11,12 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from refdiff_lite.datasets.records import read_json
+from refdiff_lite.datasets.formats import read_json
 from refdiff_lite.datasets.toyref import STYLES
+from refdiff_lite.evaluation.summary import percent
 from refdiff_lite.files import write_text
 
 BEGIN, END = "<!-- results: written by make evaluate -->", "<!-- end of results -->"
-METRICS = ("accuracy", "mIoU", "oIoU")
+METRICS, GAINS = ("accuracy", "mIoU", "oIoU"), ("mIoU", "accuracy")
 RUNS = ("test-oracle", "unseen-oracle", "test-felzenszwalb")
 """Split and proposals of the three runs that the tables need."""
 
@@ -35,14 +36,14 @@ def condense(summary: dict[str, Any]) -> dict[str, Any]:
             method: {style: cell(s) for style, s in styles.items()} for method, styles in summary["variants"].items()
         },
         "gains": {
-            name: [round(100 * x, 3) for x in (g["mIoU"], *g["mIoU_95"])] for name, g in summary["gains"].items()
+            name: {m: [round(100 * x, 3) for x in (g[m], *g[f"{m}_95"])] for m in GAINS}
+            for name, g in summary["gains"].items()
         },
     }
 
 
 def _cell(numbers: list[float]) -> str:
-    value, low, high = numbers
-    return f"{value:.1f} ({low:.0f}–{high:.0f})"
+    return percent(*(x / 100 for x in numbers))
 
 
 def _said(run: dict[str, Any], split: str) -> str:
@@ -61,7 +62,7 @@ def tables(runs: dict[str, dict[str, Any]]) -> str:
     styles = [s for s in STYLES if s in full] + ["all"]
     heads = [f"{s} (n = {full[s]['n']})" for s in styles]
     lines = [
-        f"ToyRef, {_said(oracle, 'test')}, seed {oracle['seed']}; percent, with 95 % intervals by image. **Ranking alone**: "
+        f"ToyRef, {_said(oracle, 'test')}, seed {oracle['seed']}; percent, with 95 % intervals by image (Wilson's, rounded outwards). **Ranking alone**: "
         f"proposals are the true masks (g makes its own), accuracy is how often the object that the chosen mask fits best "
         f"is the one named. The last column is the split of kinds in colours never seen in training ({_said(unseen, 'unseen')}).",
         "",
@@ -84,8 +85,16 @@ def tables(runs: dict[str, dict[str, Any]]) -> str:
     for method, found in whole["methods"].items():
         cells = [_cell(found[s]["mIoU"]) for s in styles] + [_cell(found["all"][m]) for m in ("oIoU", "accuracy")]
         lines.append(f"| {method} | {' | '.join(cells)} |")
-    gains = [f"{name} {v:+.1f} ({low:+.1f} to {high:+.1f})" for name, (v, low, high) in whole["gains"].items()]
-    lines += ["", f"What each part buys, points of mIoU on the same expressions: {'; '.join(gains)}."]
+    lines += [
+        "",
+        "What each part buys, in points on the same expressions (paired):",
+        "",
+        f"| | {' | '.join(GAINS)} |",
+        "|---" * (1 + len(GAINS)) + "|",
+    ]
+    for name, one in whole["gains"].items():
+        cells = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*one[m]) for m in GAINS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

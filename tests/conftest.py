@@ -7,6 +7,12 @@ import weakref
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from jaxtyping import install_import_hook
+
+# Shapes and types in the signatures of these modules are checked whenever a test calls them.
+STAGES = ("latents", "inversion", "unet_pass", "proposals", "ranking", "fusion", "networks.clip")
+_hook = install_import_hook([f"refdiff_lite.{stage}" for stage in STAGES], "shapes.checked")
+
 import numpy as np
 import open_clip
 import pytest

@@ -99,7 +99,7 @@ def test_layers_are_chosen_by_regular_expression(unet, inputs, layers, count):
 def test_hooks_are_removed(unet, inputs):
     before = hooks(unet)
     with record_attention(unet):
-        assert hooks(unet) == before + 1 + 2 * 7
+        assert hooks(unet) == before + 2 + 2 * 7
     assert hooks(unet) == before
     with pytest.raises(RuntimeError, match="to have 4 channels"), record_attention(unet):
         unet(inputs[0][:, :3], *inputs[1:])  # fails within the UNet

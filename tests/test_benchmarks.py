@@ -107,3 +107,19 @@ def test_the_whole_pipeline_runs_at_full_size_on_a_cpu():
     assert ran.returncode == 0, ran.stderr
     assert all(f"\n{variant}: " in ran.stdout for variant in VARIANTS)
     assert float(re.search(r"most memory ([\d.]+) GiB", ran.stdout)[1]) < 12
+
+
+@pytest.mark.slow
+def test_recording_all_layers_of_sd15_costs_little_and_does_not_grow_with_steps(benchmarks):
+    from refdiff_lite.attention import record_attention
+
+    common, bench = benchmarks[0], __import__("bench_recorder")
+    unet = common.make_unet()
+    inputs = bench.unet_inputs(512)
+
+    def recorded():
+        return record_attention(unet)
+
+    assert common.flops(bench.passes(unet, inputs, 1, recorded)) < 1.01 * common.flops(bench.passes(unet, inputs))
+    once, often = (common.peak_memory(bench.passes(unet, inputs, n, recorded)) for n in (1, 3))
+    assert once == often

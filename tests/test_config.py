@@ -4,7 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from refdiff_lite.config import PROPOSALS, VARIANTS, RefDiffConfig
+from refdiff_lite.config import PROPOSALS, VARIANTS, RefDiffConfig, default_config
+from refdiff_lite.files import data_dir
 
 
 def test_default_is_the_papers():
@@ -131,9 +132,22 @@ def test_the_official_constants_of_each_data_set():
         RefDiffConfig.official("coco")
 
 
+def test_the_toys_constants_are_those_chosen_on_val():
+    chosen = json.loads((data_dir() / "models" / "toy" / "tune.json").read_text())["chosen"]
+    toy = RefDiffConfig.toy().to_dict()
+    assert {k: toy[k] for k in chosen} == chosen | {"denoise_steps": tuple(chosen["denoise_steps"])}
+    assert (toy["weak_choice"], toy["masked_side"]) == ("otsu", "full")
+    assert default_config("toy", seed=3) == RefDiffConfig.toy(seed=3)
+    assert default_config("sd15", seed=3) == RefDiffConfig.paper(seed=3)
+
+
 def test_compare_shows_every_constant_with_its_values_and_meaning():
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in RefDiffConfig.compare().split("\n")]
     rows = {row[0]: row[1:] for row in table[2:]}
+    assert table[0] == ["constant", "paper", "official", "toy", "what it is"]
+    assert table[1] == ["---"] * 5
+    assert rows["ramp"][1] == "**0.667**"
+    assert rows["prompt_suffix"][0] == "–"
     assert list(rows) == RefDiffConfig.names()
     assert rows["weight_g"][:3] == ["0.1", "**0.05**", "**0.2**"]
     assert rows["seed"][:3] == ["0", "0", "0"]

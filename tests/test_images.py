@@ -1,5 +1,13 @@
+import io
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from refdiff_lite.files import check_folder, write_text, write_whole
@@ -121,18 +129,178 @@ def test_too_many_pixels(tmp_path, side):
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((9, 9, 3)),
-        np.zeros((9, 9, 3), bool),
-        np.zeros((9, 9, 3), np.int64),
         np.zeros((9, 9, 2), np.uint8),
         np.zeros((3, 9, 9), np.uint8),
         np.zeros((1, 9, 9, 3), np.uint8),
         np.zeros(9, np.uint8),
+        np.zeros((9, 9, 3), complex),
+        [["a"] * 9] * 9,
+        [[1, 2], [3]],
+        None,
+        {},
+        5,
+        torch.zeros(2, 3, 9, 9),
     ],
 )
 def test_arrays_of_another_shape_or_type(array):
     with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8"):
         load_image(array)
+
+
+GREY = np.arange(4096).reshape(64, 64)
+
+
+def png16(colour, rows):
+    """A PNG of 16 bits a channel, which Pillow does not write in colour."""
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 16, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+    body = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+def tiff(array, **tags):
+    tifffile = pytest.importorskip("tifffile")
+    out = io.BytesIO()
+    tifffile.imwrite(out, array, **tags)
+    return out.getvalue()
+
+
+def ramp_of(image, expected=GREY / 4095 * 255):
+    """Is it the ramp, in all three channels?"""
+    np.testing.assert_allclose(image, np.repeat(expected[..., None], 3, 2), atol=1)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_fewer_bits_in_16_are_told_and_not_nearly_black(bits):
+    levels = (GREY / 4095 * (2**bits - 1)).astype(np.uint16)
+    for source in (levels, Image.fromarray(levels), tiff(levels), png16(0, levels), tiff(levels.astype(np.float32))):
+        with pytest.warns(UserWarning, match=f"greatest level is {2**bits - 1}"):
+            ramp_of(load_image(source))
+
+
+def test_a_depth_that_the_file_tells_is_taken():
+    dark = (GREY // 8).astype(np.uint16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for source in (
+            tiff(dark, extratags=[(281, "H", 1, 4095, True)]),
+            b"P5 64 64 4095\n" + dark.astype(">u2").tobytes(),
+        ):
+            ramp_of(load_image(source), dark / 4095 * 255)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_from_0_to_1_are_scaled(dtype):
+    ramp = (GREY / 4095).astype(dtype)
+    sources = [ramp, ramp.tolist(), torch.from_numpy(ramp)]
+    for source in sources + ([tiff(ramp), Image.fromarray(ramp)] if dtype == np.float32 else []):
+        ramp_of(load_image(source))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        GREY / 4095 * 2 - 1,
+        GREY / 4095 * 300,
+        GREY * 1000,
+        GREY.astype(np.int16) - 100,
+        GREY % 2,
+        np.full((64, 64), np.nan),
+        np.full((64, 64), np.inf),
+    ],
+)
+def test_numbers_that_could_mean_several_things_are_refused(values):
+    small = values.astype(np.float32) if values.dtype.kind == "f" else values.astype(np.int32)
+    for source in (values, small, tiff(small), torch.from_numpy(small)):
+        with pytest.raises(ValueError, match=r"Scale them to \[0, 1\]|not finite"):
+            load_image(source)
+
+
+def test_white_may_be_zero_and_bytes_may_be_signed():
+    ramp_of(load_image(tiff((GREY * 16).astype(np.uint16), photometric="miniswhite")), 255 - GREY / 4095 * 255)
+    with pytest.raises(ValueError, match="signed 8-bit"):
+        load_image(tiff((GREY // 16 - 128).astype(np.int8)))
+
+
+def test_colours_of_16_bits_that_use_the_lower_ones_are_refused():
+    colours = np.repeat(GREY[..., None], 3, 2).astype(np.uint16)
+    ramp_of(load_image(png16(2, (colours * 16).reshape(64, -1).reshape(64, 64, 3))))
+    for source in (png16(2, colours), tiff(colours, photometric="rgb"), tiff(colours // 16, photometric="rgb")):
+        with pytest.raises(ValueError, match="use the lower bits alone"):
+            load_image(source)
+
+
+def test_bytes_open_files_tensors_and_lists(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    sources = [content, bytearray(content), memoryview(content), io.BytesIO(content), pixels.tolist()]
+    tensor = torch.from_numpy(pixels)
+    sources += [tensor, tensor.permute(2, 0, 1), tensor.permute(2, 0, 1) / 255, tensor.long()]
+    for source in sources:
+        np.testing.assert_array_equal(load_image(source), pixels)
+    with (tmp_path / "a.png").open("rb") as file:
+        np.testing.assert_array_equal(load_image(file), pixels)
+    np.testing.assert_array_equal(load_image(tensor[None, ..., 0]), np.repeat(pixels[..., :1], 3, 2))
+
+
+@pytest.mark.parametrize("source", [b"", b"hello", io.BytesIO(b"\x89PNG"), io.StringIO("text"), "x" * 5000, "a\0b"])
+def test_what_is_no_picture_is_one_line_without_an_address(source):
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        load_image(source)
+    assert len(str(error.value)) < 250
+    assert "0x" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"junk",
+        b"II*\0\x08\0\0\0\xff\xff",
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x0c\xff\xff\xff\xff\0\0\0\0",
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0",
+        b"",
+    ],
+)
+def test_junk_in_exif_counts_as_absent(pixels, junk):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", exif=b"Exif\0\0" + junk)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.testing.assert_array_equal(load_image(out), pixels)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_as_stored(pixels, kind, orientation):
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(out, kind, exif=exif, lossless=True)
+    np.testing.assert_array_equal(load_image(out, upright=False), pixels)
+    assert load_image(out).shape[:2] == ((20, 30) if orientation < 5 else (30, 20))
+
+
+def test_a_drawing_is_no_picture(pixels):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "EPS")
+    with pytest.raises(ValueError, match="EPS drawing"):
+        load_image(out)
+
+
+@pytest.mark.slow
+def test_48_megapixels_stay_under_a_gigabyte(tmp_path):
+    resource = pytest.importorskip("resource")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8000, 6000), "red").save(tmp_path / "a.jpg", exif=exif)
+    program = (
+        "import resource, sys\nfrom refdiff_lite.images import load_image\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        f"before = peak(); assert load_image({str(tmp_path / 'a.jpg')!r}).shape == (8000, 6000, 3)\nprint(peak() - before)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert resource
+    assert int(found.stdout) < 700
 
 
 def test_check_folder(tmp_path):

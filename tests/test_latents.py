@@ -1,9 +1,11 @@
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from PIL import Image
 
 from refdiff_lite import latents
 
@@ -84,3 +86,51 @@ def test_decoding_undoes_the_scaling_and_clips(vae, noise):
     np.testing.assert_array_equal(latents.decode(vae, z), latents.decode(scaled, 2 * z))
     x = vae.decode(z / vae.config.scaling_factor).sample[0].clamp(-1, 1).permute(1, 2, 0).numpy()
     np.testing.assert_allclose(latents.decode(vae, z), (x + 1) * 127.5, atol=0.51)
+
+
+def test_alpha_bar_of_the_first_timestep_is_not_the_clean_end():
+    scheduler = DDIMScheduler(set_alpha_to_one=True)
+    assert latents.alpha_bar(scheduler, 0) == float(scheduler.alphas_cumprod[0]) < 1
+    assert latents.alpha_bar(scheduler, -1) == 1
+
+
+class Identity(torch.nn.Module):
+    """A VAE of factor 1 that changes nothing, with the outputs of AutoencoderTiny."""
+
+    config = SimpleNamespace(scaling_factor=2.0)
+    dtype = torch.float32
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def encode(self, x):
+        return SimpleNamespace(latents=x)
+
+    def decode(self, x):
+        return SimpleNamespace(sample=x)
+
+
+def test_values_beyond_white_and_black_do_not_wrap_around():
+    x = torch.tensor([-1.5, -1, 0, 1, 1.5]).expand(1, 3, 1, 5) * 2
+    assert latents.decode(Identity(), x)[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_an_autoencoder_without_a_distribution(image):
+    x0 = latents.encode(Identity(), image, image.shape[:2])
+    assert x0.shape == (1, 3, 50, 80)
+    np.testing.assert_array_equal(latents.decode(Identity(), x0), image)
+
+
+def test_the_picture_is_resized_by_lanczos(image):
+    found = latents.decode(Identity(), latents.encode(Identity(), image, (25, 40)))
+    np.testing.assert_array_equal(found, Image.fromarray(image).resize((40, 25), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("where", ["meta", torch.device("meta"), None])
+def test_latents_are_made_where_an_offloaded_network_computes(image, where):
+    """Only the hook of CPU offload knows the device: the weights themselves lie elsewhere."""
+    vae = Identity()
+    vae._hf_hook = SimpleNamespace(execution_device=where)
+    x0 = latents.encode(vae, image, image.shape[:2])
+    assert x0.device.type == ("cpu" if where is None else "meta")

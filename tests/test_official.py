@@ -1,14 +1,18 @@
 """``RefDiffConfig.official()`` against the words that describe the official code, each written out in plain float64."""
 
+import copy
+
 import numpy as np
 import pytest
+import reference
 import torch
 from PIL import Image
 
-from refdiff_lite import RefDiff, RefDiffConfig, fusion, proposals, ranking
+from refdiff_lite import RefDiff, RefDiffConfig, fusion, ranking
 from refdiff_lite.attention import AttentionMaps, word_map
 from refdiff_lite.images import pad_to_square
-from refdiff_lite.networks import clip
+from refdiff_lite.masks import keep
+from refdiff_lite.networks import clip as towers
 
 OFFICIAL = RefDiffConfig.official()
 
@@ -76,25 +80,22 @@ def test_generative_score_is_mean_inside_minus_mean_outside(rng):
 
 @pytest.mark.parametrize("cue", ["left", "right"])
 def test_ramp_over_two_thirds_of_the_width(cue):
-    """1 at the cue's edge, falling to 0 at two thirds of the width, 0 on the last third."""
-    width = 301
-    x = np.arange(width) / (width - 1)
-    x = x if cue == "left" else 1 - x
-    expected = np.where(x < 2 / 3, 1 - x / (2 / 3), 0)
-    found = ranking.positional_bias((cue,), (3, width), OFFICIAL.ramp)
-    np.testing.assert_allclose(found, np.tile(expected, (3, 1)), atol=1e-6)
+    """1 at the cue's edge, falling to 0 at two thirds of the width, 0 on the last third; at every width."""
+    for width in range(2, 700):
+        found = ranking.positional_bias((cue,), (1, width), OFFICIAL.ramp)[0]
+        np.testing.assert_allclose(found, reference.ramp(width, cue), atol=1e-6)
 
 
 def test_only_the_crop_branch_is_biased_and_only_left_and_right(sd15_nets, rng):
     image, mask = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8), np.ones((1, 64, 64), bool)
-    scene = RefDiff(sd15_nets, OFFICIAL).set_image(image, oracle=mask)
-    masks = torch.from_numpy(mask)
+    scene = RefDiff(sd15_nets, OFFICIAL.replace(min_area=0)).set_image(image, oracle=mask)
+    masks, nets = scene.proposals_of(mask), scene.model.networks
     for branch, cues, biased in (
         ("crop", ("left",), True),
         ("crop", ("top",), False),
         ("masked", ("left",), False),
     ):
-        plain, with_cue = (scene.visual(branch, "oracle", masks, c) for c in ((), cues))
+        plain, with_cue = (ranking.visual_features(nets, masks, branch, c, OFFICIAL) for c in ((), cues))
         assert torch.equal(plain, with_cue) != biased
 
 
@@ -126,14 +127,12 @@ def attention64(block, x, keys, allowed):
 
 def test_soft_feature_is_one_class_token_per_mask(clip, rng):
     """Each class token sees itself and its own patches; patches see no class token. One mask at a time, by hand."""
-    import copy
-
     net = copy.deepcopy(clip).double()
     visual, half = net.visual, torch.full((3,), 0.5, dtype=torch.float64)
     pixels = torch.from_numpy(rng.uniform(size=(3, 64, 64)))
     masks = torch.zeros(2, 64, 64, dtype=torch.bool)
     masks[0, :32, 16:48], masks[1, 40:, :] = True, True
-    found = clip.encode_masks(net, pixels, masks, (64, 64), half, half)
+    found = towers.encode_masks(net, pixels, masks, (64, 64), half, half)
     with torch.no_grad():
         patches = visual.conv1((pixels[None] - 0.5) / 0.5).flatten(2)[0].T + visual.positional_embedding[1:]
         patches = visual.ln_pre(patches).numpy()
@@ -156,6 +155,53 @@ def test_soft_feature_is_one_class_token_per_mask(clip, rng):
         np.testing.assert_allclose(feature, v / np.linalg.norm(v), atol=1e-9)
 
 
+SIZES = [(64, 96), (96, 64), (70, 101), (64, 64), (131, 83), (45, 150)]
+
+
+@pytest.fixture(scope="module")
+def own_clip(clip):
+    """A copy for the reference, which computes in float64."""
+    return copy.deepcopy(clip)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("cue", [None, "left", "right"])
+def test_both_branches_agree_with_a_second_writing_of_the_official_arithmetic(sd15_nets, own_clip, rng, size, cue):
+    """At every size: ramp, 8-bit crops, nearest patch masks, the remainder that is cut, the stretched position table."""
+    height, width = size
+    image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+    y, x = np.mgrid[:height, :width]
+    masks = np.stack([
+        (y - 30) ** 2 + (x - 28) ** 2 < 500, (y > height // 2) & (x > 10), x > width - 12, (y < 20) & (x % 3 > 0), y >= 0,
+    ])  # fmt: skip
+    scene = RefDiff(sd15_nets, RefDiffConfig.official(min_area=0)).set_image(image, oracle=masks)
+    ranked, cues = scene.proposals("oracle"), (cue,) if cue else ()
+    found = {b: ranking.visual_features(sd15_nets, ranked, b, cues, scene.config).numpy() for b in ("crop", "masked")}
+    order = ranked.masks.numpy()
+    half = np.full(3, 0.5)
+    np.testing.assert_allclose(found["crop"], reference.hard(own_clip, image, order, cue, half, half), atol=5e-4)
+    np.testing.assert_allclose(found["masked"], reference.soft(own_clip, image, order, half, half), atol=5e-4)
+
+
+def test_another_rule_for_the_patches_would_be_seen(sd15_nets, own_clip, rng):
+    """What the test above allows, 0.0005, is less than what one wrong rule makes."""
+    image = rng.integers(0, 255, (70, 101, 3), dtype=np.uint8)
+    mask = (np.hypot(*np.mgrid[-35:35, -50:51]) < 20)[None]
+    half = np.full(3, 0.5)
+    expected = {
+        "masked": reference.soft(own_clip, image, mask, half, half),
+        "crop": reference.hard(own_clip, image, mask, "left", half, half),
+    }
+    for branch, changes in (
+        ("masked", {"masked_patches": "half"}), ("masked", {"positions": "fitted"}), ("masked", {"masked_side": "clip"}),
+        ("crop", {"crop_resize": "square"}), ("crop", {"ramp": 1.0}), ("crop", {"positional_bias": "none"}),
+    ):  # fmt: skip
+        config = RefDiffConfig.official(min_area=0, **changes)
+        scene = RefDiff(sd15_nets, config).set_image(image, oracle=mask)
+        found = ranking.visual_features(sd15_nets, scene.proposals("oracle"), branch, ("left",), config).numpy()
+        assert np.abs(found - expected[branch]).max() > 5e-4, changes
+
+
 def test_score_is_hard_soft_and_diff(sd15_nets, rng):
     """0.7 hard (sentence) + 0.3 soft (half sentence, half root word) + 0.05 difference."""
     image = rng.integers(0, 255, (64, 96, 3), dtype=np.uint8)
@@ -163,10 +209,12 @@ def test_score_is_hard_soft_and_diff(sd15_nets, rng):
     masks[0, 5:40, 5:40], masks[1, 20:60, 50:90], masks[2, 40:, 10:30] = True, True, True
     scene = RefDiff(sd15_nets, RefDiffConfig.official(min_area=0)).set_image(image, oracle=masks)
     result = scene.segment("the small cat on the right", "full")
-    hard, soft = (scene.visual(b, "oracle", result.masks, ("right",)).double().numpy() for b in ("crop", "masked"))
-    nets = sd15_nets
-    text = clip.encode_text(nets.clip, nets.clip_tokenizer, "the small cat on the right", "cat").double().numpy()
-    diff = [result.word_map[m].mean(dtype=float) - result.word_map[~m].mean(dtype=float) for m in result.masks.numpy()]
+    nets, ranked = sd15_nets, scene.proposals("oracle")
+    hard, soft = (
+        ranking.visual_features(nets, ranked, b, ("right",), scene.config).double().numpy() for b in ("crop", "masked")
+    )
+    text = towers.encode_text(nets.clip, nets.clip_tokenizer, "the small cat on the right", "cat").double().numpy()
+    diff = [result.word_map[m].mean(dtype=float) - result.word_map[~m].mean(dtype=float) for m in result.proposals]
     expected = 0.7 * hard @ text[0] + 0.3 * soft @ (0.5 * text[0] + 0.5 * text[1]) + 0.05 * np.array(diff)
     np.testing.assert_allclose(result.scores["S"], expected, atol=1e-6)
     assert result.best == expected.argmax()
@@ -177,8 +225,8 @@ def test_the_ten_largest_then_those_above_10000_pixels():
     masks = torch.zeros(len(areas), 200, 200, dtype=torch.bool)
     for mask, area in zip(masks, areas, strict=True):
         mask.view(-1)[:area] = True
-    kept = proposals.keep(masks, OFFICIAL.keep_largest, OFFICIAL.min_area).sum((1, 2)).tolist()
+    kept = keep(masks, OFFICIAL.keep_largest, OFFICIAL.min_area).sum((1, 2)).tolist()
     largest = sorted(areas, reverse=True)[:10]
     assert kept == [a for a in largest if a > 10_000]
-    few = proposals.keep(masks[8:11], OFFICIAL.keep_largest, OFFICIAL.min_area).sum((1, 2)).tolist()
+    few = keep(masks[8:11], OFFICIAL.keep_largest, OFFICIAL.min_area).sum((1, 2)).tolist()
     assert few == [10_001]

@@ -297,6 +297,27 @@ def test_networks_of_the_users_come_back_as_they_were(nets, sample):
     assert sd._progress_bar_config == {"desc": "mine"}
 
 
+def test_small_networks_use_one_core_and_leave_the_users_setting_alone(nets, sample, monkeypatch):
+    during = []
+    use = type(nets).use
+    monkeypatch.setattr(type(nets), "use", lambda self, part: during.append(torch.get_num_threads()) or use(self, part))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        scene = RefDiff(nets).set_image(sample.path)
+        scene.segment(sample.records[0].text)
+        with pytest.raises(ValueError, match="no word"):
+            scene.segment("!!!")
+        assert torch.get_num_threads() == 2
+        assert set(during) == {1}
+        monkeypatch.setattr("refdiff_lite.networks.loading.SMALL", 0)  # as if they were large
+        during.clear()
+        RefDiff(nets).set_image(sample.path).segment(sample.records[0].text)
+        assert set(during) == {2}
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("part", ["vae", "unet", "text_encoder", "clip"])
 def test_numbers_that_are_not_finite_are_an_error_that_names_the_network(nets, sample, part):
     broken = replace(nets, sd=copy.copy(nets.sd), clip=nets.clip)

@@ -52,7 +52,7 @@ def mask(lengths, longest):
 def sd1():
     model = make(
         "UNet2DConditionModel", block_out_channels=(8, 8, 16, 16), cross_attention_dim=12, attention_head_dim=2,
-        norm_num_groups=4,
+        norm_num_groups=4, sample_size=24,
     )  # fmt: skip
     return Tiny(
         model, dict(sample=normal(2, 4, 8, 24), timestep=5, encoder_hidden_states=normal(2, 7, 12)), (8, 24), [7, 7]
@@ -130,10 +130,11 @@ def flux():
     return Tiny(model, inputs, (3, 5), [7, 7])
 
 
-def flux2():
+def flux2(joint_attention_dim=6):
     model = make(
         "Flux2Transformer2DModel", in_channels=4, num_layers=2, num_single_layers=3, attention_head_dim=16,
-        num_attention_heads=2, joint_attention_dim=6, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+        num_attention_heads=2, joint_attention_dim=joint_attention_dim, axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
     )  # fmt: skip
     words = torch.nn.functional.pad(torch.arange(7.0)[:, None], (3, 0))
     inputs = dict(
@@ -157,10 +158,10 @@ def qwen():
     return Tiny(model, inputs, (3, 5), [7, 7])
 
 
-def lumina2():
+def lumina2(axes_lens=(30, 32, 32)):
     model = make(
         "Lumina2Transformer2DModel", sample_size=8, patch_size=2, in_channels=4, hidden_size=24, num_layers=2,
-        num_refiner_layers=1, num_attention_heads=2, num_kv_heads=1, axes_dim_rope=(4, 4, 4), axes_lens=(30, 32, 32),
+        num_refiner_layers=1, num_attention_heads=2, num_kv_heads=1, axes_dim_rope=(4, 4, 4), axes_lens=axes_lens,
         cap_feat_dim=6, multiple_of=8,
     )  # fmt: skip
     inputs = dict(

@@ -5,7 +5,9 @@ from itertools import pairwise
 
 import torch
 
-from . import Check
+from . import Check, Guess
+
+guess_worst = Guess("the worst disagreement with five times shorter steps", "abc")
 
 Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
 
@@ -23,8 +25,8 @@ def wave(x: torch.Tensor, a: float) -> torch.Tensor:
     return torch.sin(3 * x) * (1 - a) ** 0.5
 
 
-def _start() -> torch.Tensor:
-    return torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+def _start(*size: int) -> torch.Tensor:
+    return torch.randn(*size, generator=torch.Generator().manual_seed(0))
 
 
 def invert(move: Callable, predict: Denoiser, x: torch.Tensor, levels: list[float]) -> torch.Tensor:
@@ -57,7 +59,7 @@ check_invert = Check(
         "only one step was taken: loop over all pairs of neighbours": _one_step_only,
     },
     "that is DDIM inversion: three lines",
-    cases=lambda: [(move, wave, _start(), LEVELS), (move, wave, -_start(), LEVELS[:3])],
+    cases=lambda: [(move, wave, _start(2, 3), LEVELS), (move, wave, -_start(4), LEVELS[:3])],
 )
 
 
@@ -95,7 +97,7 @@ check_fixed_point = Check(
         "that is the plain step: repeat it with the noise predicted at the guess": _plain,
     },
     "fixed point: the step now uses the very noise that the way back will use",
-    cases=lambda: [(move, wave, _start(), 0.6, 0.4, n) for n in (1, 3)],
+    cases=lambda: [(move, wave, _start(2, 3), 0.6, 0.4, 1), (move, wave, _start(5), 0.9, 0.8, 3)],
 )
 
 check_why = Check(
@@ -106,4 +108,78 @@ check_why = Check(
         "the schedule is exactly the same on both ways": "d",
     },
     "yes: on the way up the noise is predicted at one point, on the way down at another",
+)
+
+
+def way_back(move: Callable, predict: Denoiser, x: torch.Tensor, levels: list[float]) -> torch.Tensor:
+    """Plain DDIM from the noisiest level to the clean end: at every level, predict there."""
+    return invert(move, predict, x, levels[::-1])
+
+
+def _predicts_ahead(move: Callable, predict: Denoiser, x: torch.Tensor, levels: list[float]) -> torch.Tensor:
+    for a, to in pairwise(levels[::-1]):
+        x = move(x, predict(x, to), a, to)
+    return x
+
+
+def _upwards_and_ahead(move: Callable, predict: Denoiser, x: torch.Tensor, levels: list[float]) -> torch.Tensor:
+    return _predicts_ahead(move, predict, x, levels[::-1])
+
+
+check_way_back = Check(
+    way_back,
+    {
+        "that is the code as it was given": _upwards_and_ahead,
+        "one fault is left: it still climbs; painting starts at the last level": invert,
+        "one fault is left: x stands at `a` when its noise is predicted, not yet at `to`": _predicts_ahead,
+    },
+    "painted: the noise is always predicted where x stands",
+    cases=lambda: [(move, wave, _start(2, 3), LEVELS), (move, wave, _start(5), LEVELS[1:4])],
+)
+
+
+def unpaint_pair(
+    move: Callable, predict: Denoiser, x: torch.Tensor, y: torch.Tensor, levels: list[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Undo, last line first, a sampler that moves x by y's noise and then y by the new x's."""
+    for a, to in pairwise(levels):
+        y = move(y, predict(x, a), a, to)
+        x = move(x, predict(y, to), a, to)
+    return x, y
+
+
+def _same_order(move: Callable, predict: Denoiser, x: torch.Tensor, y: torch.Tensor, levels: list[float]) -> tuple:
+    for a, to in pairwise(levels):
+        x = move(x, predict(y, a), a, to)
+        y = move(y, predict(x, to), a, to)
+    return x, y
+
+
+def _both_at_once(move: Callable, predict: Denoiser, x: torch.Tensor, y: torch.Tensor, levels: list[float]) -> tuple:
+    for a, to in pairwise(levels):
+        x, y = move(x, predict(y, a), a, to), move(y, predict(x, a), a, to)
+    return x, y
+
+
+def _one_level(move: Callable, predict: Denoiser, x: torch.Tensor, y: torch.Tensor, levels: list[float]) -> tuple:
+    for a, to in pairwise(levels):
+        y = move(y, predict(x, a), a, to)
+        x = move(x, predict(y, a), a, to)
+    return x, y
+
+
+check_unpaint_pair = Check(
+    unpaint_pair,
+    {
+        "the order is that of painting: undo the last line first": _same_order,
+        "x and y must be undone one after the other: x's noise was predicted at the y that you have just recovered": (
+            _both_at_once
+        ),
+        "once y is recovered it stands at `to`, the noisier level: its noise must be predicted there": _one_level,
+    },
+    "exact: every noise on the way up is one that was used on the way down",
+    cases=lambda: [
+        (move, wave, _start(2, 3), _start(2, 3) + 0.1, LEVELS),
+        (move, wave, _start(5), _start(5).flip(0), LEVELS[:3]),
+    ],
 )

@@ -1,81 +1,95 @@
-"""Checks of lesson 8: one of a measure, six of bugs to find."""
+"""Checks of lesson 8: one of an interval, three of bugs to repair."""
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from ..evaluation import metrics
-from ..expression import parse
-from . import Check
+from . import Check, CheckFailed, Guess
+
+guess_ahead = Guess("who is ahead", "abcd")
 
 
-def _masks() -> list[tuple]:
+def _samples() -> list[tuple]:
+    """IoUs of two methods over images with one to five sentences each, and redrawn sets of images."""
     rng = np.random.default_rng(0)
-    shapes = ((4, 5), (30, 20), (9, 9))
-    return [([rng.random(s) > 0.4 for s in shapes], [rng.random(s) > 0.5 for s in shapes]) for _ in range(2)]
+    cases = []
+    for count, draws, methods in ((6, 40, (0.3, 0.5)), (9, 75, (0.7, 0.6))):
+        sizes = rng.integers(1, 6, count)
+        images = np.repeat(rng.permutation(100)[:count], sizes)
+        luck = np.repeat(rng.normal(0, 0.25, count), sizes)
+        a, b = (np.clip(m + luck + rng.normal(0, 0.1, len(images)), 0, 1) for m in methods)
+        cases.append((a, b, images, rng.choice(np.unique(images), (draws, count))))
+    return cases
 
 
-def _areas(masks: list, truths: list) -> tuple[Any, Any]:
-    shared, union = zip(*(metrics.areas(m, t) for m, t in zip(masks, truths, strict=True)), strict=True)
-    return np.array(shared), np.array(union)
+Interval = Callable[..., tuple[float, float]]
 
 
-check_overall_iou = Check(
-    lambda masks, truths: metrics.overall_iou(*_areas(masks, truths)),
+def _interval(statistic: Callable[..., float], ends: tuple[float, float] = (2.5, 97.5)) -> Interval:
+    def interval(a: np.ndarray, b: np.ndarray, images: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
+        low, high = np.percentile([statistic(b - a, images, line) for line in draws], ends)
+        return float(low), float(high)
+
+    return interval
+
+
+def _mean(change: np.ndarray, images: np.ndarray, line: np.ndarray) -> float:
+    times = Counter(line.tolist())
+    return float(np.average(change, weights=[times[i] for i in images.tolist()]))
+
+
+def _once(change: np.ndarray, images: np.ndarray, line: np.ndarray) -> float:
+    return float(change[np.isin(images, line)].mean())
+
+
+def _of_means(change: np.ndarray, images: np.ndarray, line: np.ndarray) -> float:
+    return float(np.mean([change[images == i].mean() for i in line]))
+
+
+def _from_two(a: np.ndarray, b: np.ndarray, images: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
+    """Two separate intervals, set against each other."""
+    (a_low, a_high), (b_low, b_high) = (_interval(_mean)(np.zeros_like(x), x, images, draws) for x in (a, b))
+    return b_low - a_high, b_high - a_low
+
+
+check_paired_interval = Check(
+    _interval(_mean),
     {
-        "that is mIoU, the mean of the ratios: sum the intersections and the unions first, then divide once": (
-            lambda masks, truths: metrics.mean_iou(*_areas(masks, truths))
+        "an image that was drawn twice counts twice: np.isin keeps it once": _interval(_once),
+        "that is a mean of image means: images with more sentences have more weight in the mean over sentences": _interval(
+            _of_means
         ),
-        "you divide by the area of the truths: wrong pixels of the mask belong to the union, too": (
-            lambda masks, truths: float(_areas(masks, truths)[0].sum() / sum(t.sum() for t in truths))
-        ),
+        "those are two intervals set against each other: take the difference of each sentence first, then draw": _from_two,
+        "the difference is b minus a": lambda a, b, images, draws: _interval(_mean)(b, a, images, draws),
+        "that is the middle 90 %: 2.5 % are left out on each side": _interval(_mean, (5, 95)),
     },
-    "sum first, divide once: large objects count more",
-    cases=_masks,
+    "paired and by image: what is hard for both methods cancels, and luck is not counted twice",
+    cases=_samples,
 )
 
 
-check_both_means = Check(
-    lambda i, u: (metrics.overall_iou(i, u), metrics.mean_iou(i, u)),
-    {
-        "they are exchanged: oIoU first": lambda i, u: (metrics.mean_iou(i, u), metrics.overall_iou(i, u)),
-        "your mIoU is weighted by the unions, and so it is oIoU once more: all sentences weigh alike": (
-            lambda i, u: (metrics.overall_iou(i, u), float(np.average(i / u, weights=u)))
-        ),
-    },
-    "two names, two numbers: print both, always",
-    cases=lambda: [_areas(*case) for case in _masks()],
-)
+class _Model:
+    """A model that is asked (ref, sentence), and refuses to be asked twice for the same."""
 
+    def __init__(self) -> None:
+        self.asked: set[tuple[int, str]] = set()
 
-def _faded(png: np.ndarray, sentences: list[str]) -> list[float]:
-    return [float(png.sum() / 255.0 ** (k + 1)) for k in range(len(sentences))]
-
-
-def _pngs() -> list[tuple]:
-    rng = np.random.default_rng(0)
-    return [((rng.random((6, 8)) > p).astype(np.uint8) * 255, ["cup", "left cup", "red cup"]) for p in (0.3, 0.7)]
-
-
-check_object_areas = Check(
-    lambda png, sentences: [int((png > 0).sum())] * len(sentences),
-    {
-        "the mask still fades: it is divided by 255 again for every further sentence": _faded,
-        "255 is one pixel, not 255 of them: binarise with > 0 before you sum": (
-            lambda png, sentences: [int(png.sum(dtype=int))] * len(sentences)
-        ),
-    },
-    "binarise once, where the mask is read; then nothing can fade",
-    cases=_pngs,
-)
+    def __call__(self, ref: int, sentence: str) -> str:
+        if (ref, sentence) in self.asked:
+            raise CheckFailed(
+                f"the model was asked twice for {sentence!r} in ref {ref}: keep the cache, and look before you ask"
+            )
+        self.asked.add((ref, sentence))
+        return f"mask of {sentence} in {ref}"
 
 
 def _by(key: Callable[[tuple], object]) -> Callable[[list, Callable], list]:
-    """An evaluation with a cache under this key."""
+    """An evaluation with a cache under this key; it asks a model of its own, so that the student's is asked by nobody else."""
 
     def evaluate(requests: list[tuple], answer: Callable) -> list:
         cache: dict = {}
+        answer = _Model()
         for request in requests:
             if key(request) not in cache:
                 cache[key(request)] = answer(*request)
@@ -84,7 +98,7 @@ def _by(key: Callable[[tuple], object]) -> Callable[[list, Callable], list]:
     return evaluate
 
 
-_REQUESTS = [(7, "left dog"), (7, "the brown dog"), (8, "left dog"), (7, "left dog"), (8, "the cat")]
+_REQUESTS = [(7, "left dog"), (7, "the brown dog"), (8, "left dog"), (7, "left dog"), (8, "the cat"), (9, "the cat")]
 
 check_cache = Check(
     _by(lambda request: request),
@@ -95,20 +109,29 @@ check_cache = Check(
         "the key is the sentence alone: two images may both have a 'left dog'": _by(lambda request: request[1]),
     },
     "a key holds everything that the answer depends on: the ref, the sentence, and in real life the settings too",
-    cases=[(_REQUESTS, lambda ref, sentence: f"mask of {sentence} in {ref}"), (_REQUESTS[::-1], lambda *r: str(r))],
+    cases=lambda: [(_REQUESTS, _Model()), (_REQUESTS[::-1], _Model())],
 )
 
 
 def _filters() -> list[tuple]:
-    cases = [([-0.12, -0.05, -0.30], [1, 1, 0]), ([0.4, 0.9, 0.1], [1, 0, 1]), ([-2.0, -3.0, 1.0], [0, 1, 0])]
+    """Scores near 0, large ones, and ones far below any constant that one might think of."""
+    cases = [
+        ([-0.12, -0.05, -0.30], [1, 1, 0]),
+        ([0.4, 0.9, 0.1, 0.7], [1, 0, 1, 1]),
+        ([-2.0, -3.0, 1.0, -9.0, 0.5], [0, 1, 0, 1, 0]),
+        ([-5e3, -4e12, -3e12, -7e12], [0, 1, 0, 1]),
+    ]
     return [(np.array(scores), np.array(keep, bool)) for scores, keep in cases]
 
 
 check_best_kept = Check(
     lambda scores, keep: int(np.where(keep, scores, -np.inf).argmax()),
     {
-        "a dropped mask still wins with 0 where all others are negative: give it -inf": (
+        "a dropped mask still wins with 0 where all others are negative: no finite score is low enough": (
             lambda scores, keep: int((scores * keep).argmax())
+        ),
+        "-10 is low only beside these scores: what can never win, for scores of any size?": (
+            lambda scores, keep: int(np.where(keep, scores, -10).argmax())
         ),
         "that counts among the kept ones: the index in the full list is asked for": (
             lambda scores, keep: int(scores[keep].argmax())
@@ -119,10 +142,13 @@ check_best_kept = Check(
     cases=_filters,
 )
 
+_SIDES = ("left", "right")
 
-def _words(sentence: str) -> str:
-    """Whole words, but relations too."""
-    return next((w for w in sentence.split() if w in ("left", "right")), "none")
+
+def _cues(sentence: str, places_only: bool = True) -> list[str]:
+    words = sentence.split()
+    after = [*words[1:], ""]
+    return [w for w, then in zip(words, after, strict=True) if w in _SIDES and not (places_only and then == "of")]
 
 
 _SENTENCES = (
@@ -132,30 +158,29 @@ _SENTENCES = (
     "right cup left of the dog",
     "the cup",
     "leftover cup",
+    "right cup under the left lamp",
+    "left cup by the right wall",
+    "the cup on the right",
+    "cup to the right of the left lamp",
 )
 
 check_cue = Check(
-    lambda sentence: (*(c for c in parse(sentence).cues if c in ("left", "right")), "none")[0],
+    lambda sentence: (*_cues(sentence), "none")[0],
     {
         "'right' is found in 'bright', 'left' in 'leftover': compare whole words": (
-            lambda sentence: next((w for w in ("left", "right") if w in sentence.replace(f"{w} of", "")), "none")
+            lambda sentence: next((w for w in _SIDES if w in sentence.replace(f"{w} of", "")), "none")
         ),
-        "'left of the dog' relates two things: a word that 'of' follows is no place in the picture": _words,
+        "'left of the dog' relates two things: a word that 'of' follows is no place in the picture": (
+            lambda sentence: (*_cues(sentence, places_only=False), "none")[0]
+        ),
         "a substring, and relations count as places: both bugs are still there": (
             lambda sentence: "left" if "left" in sentence else "right" if "right" in sentence else "none"
         ),
+        "left is looked for before right: the one that comes first in the sentence wins": (
+            lambda sentence: next((w for w in _SIDES if w in _cues(sentence)), "none")
+        ),
+        "the last cue wins: stop at the first": lambda sentence: ("none", *_cues(sentence))[-1],
     },
     "whole words, and places only; the library's parser knows top and bottom too",
     cases=[(sentence,) for sentence in _SENTENCES],
-)
-
-check_to_rgb = Check(
-    lambda bgr: bgr[..., ::-1],
-    {
-        "the picture is upside down: you turned the first axis, the rows": lambda bgr: bgr[::-1],
-        "the picture is mirrored: you turned the second axis, the columns": lambda bgr: bgr[:, ::-1],
-        "all three axes are turned: colour is the last one alone": lambda bgr: bgr[::-1, ::-1, ::-1],
-    },
-    "one axis, and it is the last; better still, read images with a library that gives RGB",
-    cases=lambda: [(np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8),)],
 )

@@ -4,23 +4,30 @@ import numpy as np
 import torch
 
 from ..evaluation.metrics import psnr
-from . import Check
+from . import Check, Guess
+
+guess_caption = Guess("where the caption is worth most", "abc")
 
 
 def _pictures() -> list[tuple]:
     rng = np.random.default_rng(0)
-    a = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
-    return [(a, rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)), (a, (a // 2 + 60).astype(np.uint8))]
+    a, b, c = (rng.integers(0, 256, size).astype(np.uint8) for size in ((8, 8, 3), (8, 8, 3), (5, 9, 3)))
+    return [(a, b), (a, (a // 2 + 60).astype(np.uint8)), (c, 255 - c)]
 
 
 def _wrapped(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.square(a - b).mean()))
+    return float(10 * np.log10(255**2 / np.mean((a - b) ** 2)))
+
+
+def _half_wrapped(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square((a - b).astype(float)).mean()))
 
 
 check_psnr = Check(
     psnr,
     {
-        "uint8 wraps around: 3 - 5 is 254. Convert to float before you subtract": _wrapped,
+        "uint8 wraps around twice, in the difference and in the square: convert to float before both": _wrapped,
+        "the square is mended, the difference is not: uint8 gives 254 for 3 - 5. Convert before you subtract": _half_wrapped,
         "the decibel of a ratio of squares is 10 log10, not 20": lambda a, b: 2 * psnr(a, b),
         "the peak of a uint8 picture is 255, not 1": lambda a, b: psnr(a, b) - 20 * np.log10(255),
         "square the errors before the mean": lambda a, b: float(
@@ -65,8 +72,8 @@ def step(x: torch.Tensor, noise: torch.Tensor, a: float, to: float) -> torch.Ten
 
 def _latents() -> list[tuple]:
     generator = torch.Generator().manual_seed(0)
-    x, noise = torch.randn(2, 1, 4, 3, 3, generator=generator)
-    return [(x, noise, 0.3, 0.6), (x, noise, 0.9, 0.4)]
+    pairs = [torch.randn(2, *size, generator=generator) for size in ((1, 4, 3, 3), (2, 3, 5, 7))]
+    return [(x, noise, a, to) for (x, noise), a, to in zip(pairs, (0.3, 0.9), (0.6, 0.4), strict=True)]
 
 
 check_step = Check(
@@ -103,5 +110,45 @@ check_guidance = Check(
         ),
     },
     "guidance: w = 0 forgets the prompt, w = 1 follows it, w > 1 overdoes it",
-    cases=lambda: [(*torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0)), w) for w in (0.0, 1.0, 7.5)],
+    cases=lambda: [
+        (*torch.randn(2, n, n + 1, generator=torch.Generator().manual_seed(n)), w)
+        for n, w in ((2, 0.0), (3, 1.0), (4, 7.5))
+    ],
+)
+
+
+def noisy_step(
+    x: torch.Tensor, noise: torch.Tensor, a: float, to: float, sigma: float, z: torch.Tensor
+) -> torch.Tensor:
+    """A DDIM step in which fresh noise z takes part with standard deviation sigma (Song et al. 2021, equation 12)."""
+    return to**0.5 * (x - (1 - a) ** 0.5 * noise) / a**0.5 + (1 - to - sigma**2) ** 0.5 * noise + sigma * z
+
+
+def _noisy() -> list[tuple]:
+    generator = torch.Generator().manual_seed(0)
+    made = [torch.randn(3, *size, generator=generator) for size in ((1, 4, 3, 3), (2, 3, 5, 4), (1, 2, 2, 6))]
+    constants = ((0.3, 0.6, 0.4), (0.8, 0.9, 0.2), (0.5, 0.7, 0.0))
+    return [(x, e, *c, z) for (x, e, z), c in zip(made, constants, strict=True)]
+
+
+check_noisy_step = Check(
+    noisy_step,
+    {
+        "now there is too much noise: the predicted part must make room for the fresh one": (
+            lambda x, noise, a, to, sigma, z: step(x, noise, a, to) + sigma * z
+        ),
+        "variances add, standard deviations do not: the predicted part's weight is not sqrt(1 - to) - sigma": (
+            lambda x, noise, a, to, sigma, z: step(x, noise, a, to) + sigma * (z - noise)
+        ),
+        "sigma is a standard deviation: its square is the variance that the predicted part gives up": (
+            lambda x, noise, a, to, sigma, z: (
+                to**0.5 * (x - (1 - a) ** 0.5 * noise) / a**0.5 + (1 - to - sigma) ** 0.5 * noise + sigma * z
+            )
+        ),
+        "the fresh noise is missing": lambda x, noise, a, to, sigma, z: noisy_step(
+            x, noise, a, to, sigma, torch.zeros_like(z)
+        ),
+    },
+    "sigma = 0 is DDIM; with the largest sigma that fits, it is the sampler that diffusion models began with",
+    cases=_noisy,
 )

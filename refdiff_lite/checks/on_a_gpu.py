@@ -1,9 +1,40 @@
 """Checks of lesson 9."""
 
 from collections.abc import Callable
-from itertools import pairwise
 
-from . import Check
+import torch
+
+from . import Check, Guess
+
+guess_sum = Guess("the sum of ten thousand ones in half precision")
+
+
+def _logits() -> list[tuple]:
+    """Logits of several lengths: harmless, too large for exp, and so negative that every exp is 0."""
+    rows = ([1.0, 0.5, -1.0], [12.0, 11.0, 3.0, 0.0], [60000.0, 59968.0], [-30.0, -31.0, -29.0, -33.0, -30.5])
+    return [(torch.tensor(row, dtype=torch.float16),) for row in rows]
+
+
+def _shares(logits: torch.Tensor) -> torch.Tensor:
+    shifted = (logits - logits.max()).exp()
+    return shifted / shifted.sum()
+
+
+check_softmax = Check(
+    _shares,
+    {
+        "the logits are clipped: two that both were larger than the limit come out alike; shift instead": (
+            lambda logits: _shares(logits.clamp(-10, 10))
+        ),
+        "divided by the maximum, the logits keep no distance; subtract it": (
+            lambda logits: _shares(logits / logits.abs().max())
+        ),
+        "the exponentials must be divided by their sum": lambda logits: (logits - logits.max()).exp(),
+    },
+    "the largest exponential is exp(0) = 1: nothing overflows, and what underflows has no share worth keeping",
+    cases=_logits,
+    tolerance=1e-2,
+)
 
 
 def attention_bytes(side: int, heads: int, factor: int, size: int) -> int:
@@ -25,7 +56,7 @@ check_attention_bytes = Check(
         "those are numbers, not bytes": lambda side, heads, factor, size: heads * (side // 8 // factor) ** 4,
     },
     "twice the side, sixteen times the bytes: resolution is what costs memory",
-    cases=[(512, 8, 1, 2), (1024, 8, 2, 4), (128, 4, 1, 4)],
+    cases=[(512, 8, 1, 2), (1024, 5, 2, 4), (384, 3, 4, 1)],
 )
 
 Parts = dict[str, tuple[float, float]]
@@ -72,26 +103,49 @@ check_peak = Check(
 )  # fmt: skip
 
 
-def loads(used: list[str]) -> int:
-    """How often a network comes onto the GPU, where only the one in use may stay."""
-    return sum(before != after for before, after in pairwise([None, *used]))
+def plan(free: float, parts: Parts, sentences: int, fixed: str = "") -> tuple[str, int]:
+    """The mode and the largest batch that fit; ``fixed`` is for mistakes, it names what is forgotten."""
+
+    def most(mode: str, batch: int) -> float:
+        grown = {n: (w, a * (batch if n == "UNet" or fixed == "all grow" else 1)) for n, (w, a) in parts.items()}
+        if fixed == "UNet alone":
+            grown = {"UNet": grown["UNet"]}
+        weights = sum(w for w, _ in (parts if fixed == "UNet alone" else grown).values())
+        return weights + max(a for _, a in grown.values()) if mode == "all" else peak(grown, True)
+
+    for mode in ("low", "all") if fixed == "low first" else ("all", "low"):
+        batches = [b for b in range(1, (10_000 if fixed == "no limit" else sentences) + 1) if most(mode, b) <= free]
+        if batches:
+            return mode, max(batches)
+    return "none", 0
 
 
-check_loads = Check(
-    loads,
+def _plans() -> list[tuple]:
+    small = {"UNet": (16.0, 5.0), "VAE": (2.0, 13.0), "CLIP": (3.0, 7.0)}
+    large = {"VAE": (1.0, 9.0), "UNet": (8.0, 2.0), "SAM": (12.0, 3.0), "CLIP": (4.0, 4.0)}
+    return [(free, small, 4) for free in (12, 20, 22, 30, 34, 38, 90)] + [
+        (free, large, 7) for free in (13, 15, 17, 26, 40)
+    ]
+
+
+check_plan = Check(
+    plan,
     {
-        "a network comes more than once, if another was used between: count changes, not names": lambda used: len(
-            set(used)
+        "only the UNet's moment was looked at: a crop or a mask needs its memory, too": (
+            lambda free, parts, sentences: plan(free, parts, sentences, "UNet alone")
         ),
-        "a network that is used twice in a row stays": len,
-        "the very first one has to come as well": lambda used: loads(used) - 1,
+        "only the UNet's activations grow with the batch": lambda free, parts, sentences: plan(
+            free, parts, sentences, "all grow"
+        ),
+        "all weights stay on the GPU wherever that leaves room for one sentence: low-memory mode comes second": (
+            lambda free, parts, sentences: plan(free, parts, sentences, "low first")
+        ),
+        "a batch larger than the number of sentences is of no use": lambda free, parts, sentences: plan(
+            free, parts, sentences, "no limit"
+        ),
     },
-    "each change moves a network over the bus: order the work so that there are few",
-    cases=[
-        (["vae", "text_encoder", "unet", "clip", "clip"],),
-        (["text_encoder", "unet", "text_encoder", "unet"],),
-        (["clip", "clip", "unet", "clip"],),
-    ],
+    "known before a GPU is rented: the mode, and how many sentences share a pass",
+    cases=_plans,
 )
 
 

@@ -3,14 +3,18 @@
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
+from torchvision.ops import box_iou, nms
 
 from .. import proposals
-from . import Check
+from . import Check, Guess
+
+guess_pixels = Guess("pixels of the cut that S_G chooses")
 
 
 def _tables() -> list[tuple]:
     generator = torch.Generator().manual_seed(0)
-    return [(torch.rand(3, 5, generator=generator), threshold) for threshold in (0.5, 0.7, 0.9)]
+    sizes = ((3, 5, 0.5), (6, 2, 0.7), (4, 9, 0.9))
+    return [(torch.rand(n, k, generator=generator), threshold) for n, k, threshold in sizes]
 
 
 check_recall = Check(
@@ -33,7 +37,7 @@ check_recall = Check(
 
 def _maps() -> list[tuple]:
     generator = torch.Generator().manual_seed(0)
-    maps = [torch.rand(6, 7, generator=generator) for _ in range(3)]
+    maps = [torch.rand(*size, generator=generator) for size in ((6, 7), (4, 9), (11, 5))]
     return [(c, c > height) for c, height in zip(maps, (0.3, 0.5, 0.8), strict=True)]
 
 
@@ -70,7 +74,8 @@ def _lengths(flat: np.ndarray, first: bool = False) -> list[int]:
 
 def _small_masks() -> list[tuple]:
     rng = np.random.default_rng(0)
-    return [(rng.random((3, 5)) > 0.5,), (np.eye(4, dtype=bool),), (np.array([[1, 0], [1, 1], [0, 1]], bool),)]
+    some = [(rng.random(size) > 0.5,) for size in ((3, 5), (6, 2))]
+    return [*some, (np.eye(4, dtype=bool),), (np.array([[1, 0], [1, 1], [0, 1]], bool),), (np.zeros((2, 3), bool),)]
 
 
 check_run_lengths = Check(
@@ -88,4 +93,81 @@ check_run_lengths = Check(
     },
     "zeros first, columns first: these are the counts that pycocotools packs",
     cases=_small_masks,
+)
+
+
+def best_cut(c: torch.Tensor) -> float:
+    """The height of the best cut, by trying each one."""
+    heights = c.flatten().unique().tolist()[1:]
+    scores = proposals.otsu_choice(c.double(), torch.stack([c >= h for h in heights]))
+    return heights[int(scores.argmax())]
+
+
+def _best_gap(c: torch.Tensor) -> float:
+    heights = c.flatten().unique().tolist()[1:]
+    return max(heights, key=lambda h: float(_gap(c, c >= h)))
+
+
+def _among_nineteen(c: torch.Tensor) -> float:
+    return (int(proposals.otsu_choice(c, proposals.weak(c)).argmax()) + 1) / 20
+
+
+def _last_outside(c: torch.Tensor) -> float:
+    values = c.flatten().unique().tolist()
+    return values[values.index(best_cut(c)) - 1]
+
+
+def _uneven_maps() -> list[tuple]:
+    generator = torch.Generator().manual_seed(5)
+    maps = [
+        torch.rand(*size, generator=generator) ** power for size, power in (((6, 7), 1), ((12, 5), 3), ((9, 9), 0.5))
+    ]
+    return [(c,) for c in maps] + [((10 * torch.rand(8, 6, generator=generator)).round() / 10,)]  # with equal values
+
+
+check_best_cut = Check(
+    best_cut,
+    {
+        "that is the best gap of the two means; weigh it by p (1 - p)": _best_gap,
+        "that is the best of nineteen heights; all values of c are candidates": _among_nineteen,
+        "that is the largest value outside; the smallest inside is asked for": _last_outside,
+    },
+    "sorted once, summed once: the best of all cuts",
+    cases=_uneven_maps,
+)
+
+
+def suppress(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> list[int]:
+    """Non-maximum suppression, as torchvision does it."""
+    return nms(boxes, scores, threshold).tolist()
+
+
+def _as_given(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> list[int]:
+    order, table = scores.argsort(descending=True).tolist(), box_iou(boxes, boxes)
+    return [i for n, i in enumerate(order) if all(table[i, j] <= threshold for j in order[:n])]
+
+
+def _worst_first(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> list[int]:
+    return suppress(boxes, -scores, threshold)
+
+
+def _boxes() -> list[tuple]:
+    generator = torch.Generator().manual_seed(2)
+    row = torch.tensor([[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10], [9, 0, 19, 10]]).float()
+    cases = [(row, torch.tensor([0.9, 0.8, 0.7, 0.6]), 0.5)]
+    for n, threshold in ((8, 0.3), (15, 0.2)):
+        corner, size = 20 * torch.rand(n, 2, generator=generator), 8 + 8 * torch.rand(n, 2, generator=generator)
+        cases.append((torch.cat([corner, corner + size], 1), torch.rand(n, generator=generator), threshold))
+    return cases
+
+
+check_suppress = Check(
+    suppress,
+    {
+        "that is the code as it was given: a box that has been dropped still drops others": _as_given,
+        "the most confident box comes first": _worst_first,
+        "these are sorted by place; list them best first": lambda *args: sorted(suppress(*args)),
+    },
+    "kept as torchvision keeps them: only boxes that are kept may drop others",
+    cases=_boxes,
 )

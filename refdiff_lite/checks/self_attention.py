@@ -3,7 +3,9 @@
 import torch
 
 from ..attention import min_max
-from . import Check
+from . import Check, Guess
+
+guess_flow = Guess("nouns found after one step of flow", "abc")
 
 
 def view(attention: torch.Tensor, row: int, column: int) -> torch.Tensor:
@@ -13,8 +15,9 @@ def view(attention: torch.Tensor, row: int, column: int) -> torch.Tensor:
 
 
 def _views() -> list[tuple]:
-    attention = torch.rand(2, 3, 6, generator=torch.Generator().manual_seed(0)).softmax(-1)
-    return [(attention, 0, 2), (attention, 1, 1)]
+    generator = torch.Generator().manual_seed(0)
+    wide, tall = (torch.rand(h, w, h * w, generator=generator).softmax(-1) for h, w in ((2, 3), (5, 4)))
+    return [(wide, 0, 2), (wide, 1, 1), (tall, 3, 1)]
 
 
 check_view = Check(
@@ -45,8 +48,10 @@ def flow(word: torch.Tensor, matrix: torch.Tensor, steps: int) -> torch.Tensor:
 
 def _matrix() -> list[tuple]:
     generator = torch.Generator().manual_seed(0)
-    matrix = (3 * torch.randn(6, 6, generator=generator)).softmax(-1)
-    return [(torch.rand(6, generator=generator), matrix, steps) for steps in (1, 3)]
+    return [
+        (torch.rand(n, generator=generator), (3 * torch.randn(n, n, generator=generator)).softmax(-1), steps)
+        for n, steps in ((6, 1), (4, 3), (9, 2))
+    ]
 
 
 check_flow = Check(
@@ -86,6 +91,53 @@ check_nearest = Check(
     },
     "that is one half of k-means; the other half moves each centre to the mean of its rows",
     cases=lambda: [
-        (torch.rand(7, 4, generator=g), torch.rand(3, 4, generator=g)) for g in [torch.Generator().manual_seed(1)]
+        (torch.rand(n, d, generator=g), torch.rand(k, d, generator=g))
+        for n, d, k, g in [(7, 4, 3, torch.Generator().manual_seed(1)), (5, 2, 6, torch.Generator().manual_seed(2))]
     ],
+)
+
+
+def end(word: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Limit of a stretched map: the second eigenvector, with the sign of the map's part along it."""
+    values, vectors = torch.linalg.eig(matrix.double())
+    order = values.abs().argsort(descending=True)
+    vectors = vectors[:, order]
+    part = torch.linalg.solve(vectors, word.double().to(vectors.dtype))[1]
+    limit = (part * vectors[:, 1]).real.float()
+    return (limit - limit.min()) / (limit.max() - limit.min())
+
+
+def _looked_at(word: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    return flow(torch.ones_like(word), matrix.T, 1000)
+
+
+def _few(word: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    return flow(word, matrix, 2)
+
+
+def _many_then_stretch(word: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    for _ in range(500):
+        word = matrix @ word
+    return (word - word.min()) / (word.max() - word.min())
+
+
+def _similar() -> list[tuple]:
+    generator = torch.Generator().manual_seed(4)
+    cases = []
+    for n, d in ((9, 2), (12, 1), (7, 3)):
+        places = torch.randn(n, d, generator=generator)
+        cases.append((torch.rand(n, generator=generator), (-torch.cdist(places, places).square()).softmax(-1)))
+    return [*cases, (1 - cases[0][0], cases[0][1])]
+
+
+check_end = Check(
+    end,
+    {
+        "many steps and one stretch in the end: what you stretch is rounding errors": _many_then_stretch,
+        "that is who is looked at, the stationary distribution of the transpose": _looked_at,
+        "those are the first steps, not the end": _few,
+    },
+    "the second eigenvector, by repeated multiplication: this is how power iteration works",
+    cases=_similar,
+    tolerance=1e-2,
 )

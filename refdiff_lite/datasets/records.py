@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from io import BytesIO
-from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
-from PIL import Image
-from pycocotools import mask as coco_mask
 
-from ..images import MAX_PIXELS, load_image
-
-MAX_BYTES = 200 * 2**20
-"""Largest image file that is taken out of a zip."""
+from ..files import MAX_PIXELS
+from ..images import load_image
+from ..masks import blank, decode
+from .formats import read_json, read_member
 
 
 @dataclass(frozen=True)
@@ -34,6 +28,8 @@ class Record:
     style: str
     target: int
     """Index of the named object in ``Sample.masks``."""
+    problem: str = ""
+    """Why the sentence cannot be answered, where its annotations are damaged: it then counts as IoU 0."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +50,19 @@ class Sample:
     records: tuple[Record, ...]
     member: str | None = None
     """Name inside the zip; empty where the zip lacks the image."""
+    problem: str = ""
+    """What is wrong with the whole image's annotations; ``size`` is then (1, 1)."""
 
     @property
     def masks(self) -> np.ndarray:
-        """Masks of all objects, (N, H, W) bool."""
-        return np.stack([decode(s, self.size) for s in self.segmentations])
+        """Masks of all objects, (N, H, W) bool; a damaged one is empty, and a warning says so."""
+        masks = blank(len(self.segmentations), self.size)
+        for i, segmentation in enumerate(self.segmentations):
+            try:
+                masks[i] = decode(segmentation, self.size)
+            except ValueError as error:
+                warnings.warn(f"image {self.image_id}, object {i} counts as empty: {error}", stacklevel=2)
+        return masks
 
     @property
     def found(self) -> bool:
@@ -66,22 +70,32 @@ class Sample:
         return self.path.is_file() and self.member != ""
 
     def image(self) -> np.ndarray:
-        """Pixels, (H, W, 3) uint8 RGB.
+        """Pixels as they are stored, for that is what annotations refer to; (H, W, 3) uint8 RGB.
 
         Raises:
             FileNotFoundError, ValueError: not there, not readable, or not of the size that the annotations name.
         """
+        if self.problem:
+            raise ValueError(self.problem)
         if not self.found:
             raise FileNotFoundError(
                 f"no image {self.image_id} in {self.path if self.member == '' else self.path.parent}"
             )
-        source: Path | Image.Image = self.path
-        if self.member:
-            source = Image.open(BytesIO(read_member(self.path, self.member)))
-        pixels = load_image(source)
+        source = read_member(self.path, self.member) if self.member else self.path
+        pixels = load_image(source, upright=False)
         if pixels.shape[:2] != self.size:
             raise ValueError(f"image {self.image_id} is {pixels.shape[:2]}, its annotations say {self.size}")
         return pixels
+
+    def why_not(self, record: Record) -> str:
+        """Why the annotations do not let this sentence be answered, or nothing."""
+        if self.problem or record.problem:
+            return self.problem or record.problem
+        try:
+            decode(self.segmentations[record.target], self.size)
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def digest(self) -> str:
         """Hash of all that the annotations say of this image, to tell two versions of a data set apart."""
@@ -90,133 +104,150 @@ class Sample:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=1)
-def open_zip(path: Path) -> ZipFile:
-    """A zip, kept open: reading the list of COCO's 82,783 members takes a second.
-
-    Raises:
-        ValueError: it is no zip, or it names a member outside itself.
-    """
-    try:
-        archive = ZipFile(path)
-    except (BadZipFile, OSError) as error:
-        raise ValueError(f"{path} is not a readable zip ({error}); copy or download it again") from error
-    for name in archive.namelist():
-        if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
-            raise ValueError(f"{path} is refused: its member {name!r} points outside of it")
-    return archive
-
-
-def read_member(path: Path, member: str) -> bytes:
-    archive = open_zip(path)
-    if archive.getinfo(member).file_size > MAX_BYTES:
-        raise ValueError(f"{member} in {path} unpacks to more than {MAX_BYTES // 2**20} MiB")
-    try:
-        return archive.read(member)
-    except (BadZipFile, RuntimeError, NotImplementedError, zlib.error) as error:
-        raise ValueError(f"{member} in {path} cannot be unpacked ({error})") from error
-
-
-def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """A COCO segmentation as (H, W) bool; polygons that overlap are united.
-
-    Raises:
-        ValueError: it is no segmentation of an image of this size.
-    """
-    height, width = size
-    try:
-        if isinstance(segmentation, dict):
-            counts = segmentation["counts"]
-            counts = counts if isinstance(counts, list) else _run_lengths(counts)
-            # pycocotools checks none of this and would show memory that is not ours.
-            if tuple(segmentation["size"]) != size or sum(counts) != height * width or min(counts) < 0:
-                raise ValueError(f"its run lengths are not those of {height}×{width} pixels")
-            rle = coco_mask.frPyObjects({"size": size, "counts": counts}, *size)
-        else:
-            far = 10 * max(size)
-            if not segmentation or any(len(p) < 6 or len(p) % 2 for p in segmentation):
-                raise ValueError("a polygon needs three corners")
-            if not all(isfinite(x) and abs(x) <= far for p in segmentation for x in p):
-                raise ValueError("a corner lies far outside the image")
-            rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-        return coco_mask.decode(rle) > 0
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ValueError(f"damaged segmentation: {error}") from error
-
-
-def _run_lengths(text: str) -> list[int]:
-    """Run lengths in COCO's compressed text: five bits a character, each but the first three a difference."""
-    counts: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            value -= (code & 16) << (shift - 4)  # the sign
-            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-            value = shift = 0
-    return counts
-
-
-def parse_json(text: str) -> Any:
-    """JSON as the standard has it: NaN, Infinity and numbers beyond a double raise ValueError."""
-
-    def number(digits: str) -> float:
-        if not isfinite(float(digits)):
-            raise ValueError(f"the number {digits[:20]} is not finite")
-        return float(digits)
-
-    try:
-        return json.loads(text, parse_float=number, parse_constant=number)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-def read_json(path: Path) -> Any:
-    """:func:`parse_json` of a file; FileNotFoundError and ValueError name it."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}; check the path")
-    try:
-        return parse_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not sound JSON ({error}); copy or download it again") from error
-
-
 def build_samples(
     instances: Any, refs: Iterable[Any], locate: Callable[[dict], tuple[Path, str | None]], style: str = ""
 ) -> list[Sample]:
-    """Join COCO instances and REFER's references to samples, one for every image of ``instances``.
+    """Join COCO instances and REFER's references to samples, one for every image that something is said of.
+
+    What is damaged costs its own sentences only: they say why in ``Record.problem`` or ``Sample.problem``.
 
     Args:
         refs: dictionaries with ann_id, image_id and sentences. locate: an image's entry to its path and zip member.
         style: given to sentences that name none.
 
     Raises:
-        ValueError: an entry lacks what it must have, or a reference names an object that is not there.
+        ValueError: these are no COCO annotations at all, or a reference is no dictionary.
     """
+    names = {i: str(c.get("name")) for i, c in _table(instances, "categories")[0].items()}
+    (images, twice), (annotations, doubled) = _table(instances, "images"), _table(instances, "annotations")
+    objects, said = defaultdict(list), defaultdict(list)
+    for annotation in annotations.values():
+        objects[_id(annotation.get("image_id"))].append(annotation)
+    for ref in refs:
+        if not isinstance(ref, dict):
+            raise ValueError("the references are not REFER's: one is no dictionary")
+        said[_id(ref.get("image_id"))].append(ref)
+    samples, numbers = [], set[int]()
+    for image_id in [*(i for i in images if i in said), *(i for i in said if i not in images)]:
+        image, found = images.get(image_id, {}), objects[image_id] if image_id in images else []
+        problem = _problem(image_id, image, image_id in twice)
+        size = (1, 1) if problem else (int(image["height"]), int(image["width"]))
+        path, member = locate(image) if image else (Path(), "")
+        places = {a["id"]: n for n, a in enumerate(found)}
+        records = tuple(_records(said[image_id], places, doubled, numbers, style))
+        lost = max((r.target + 1 for r in records), default=0) > len(found)  # what a sentence names and nobody knows
+        segmentations = (*(_shallow(a.get("segmentation")) for a in found), *[None] * lost)
+        categories = (*(names.get(_id(a.get("category_id")), "unknown") for a in found), *["unknown"] * lost)
+        samples.append(Sample(image_id, path, size, segmentations, categories, records, member, problem))
+    return samples
+
+
+def _id(value: Any) -> int:
+    """A whole number that fits into 64 bits; -1 for everything else."""
+    return value if type(value) is int and abs(value) < 2**63 else -1
+
+
+def _table(instances: Any, key: str) -> tuple[dict[int, dict[str, Any]], set[int]]:
+    """COCO's entries of one kind by their id, the first of each, and the ids that different entries share."""
+    entries = instances.get(key) if isinstance(instances, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError(f"the annotations are not COCO's: there is no list of {key}")
+    found: dict[int, dict[str, Any]] = {}
+    doubled = set()
+    for entry in entries:
+        number = _id(entry.get("id")) if isinstance(entry, dict) else -1
+        if number != -1 and not _same(found.setdefault(number, entry), entry):
+            doubled.add(number)
+    return found, doubled
+
+
+def _same(a: Any, b: Any) -> bool:
     try:
-        names = {c["id"]: str(c["name"]) for c in instances["categories"]}
-        annotations, said, samples = defaultdict(list), defaultdict(list), []
-        for annotation in instances["annotations"]:
-            annotations[annotation["image_id"]].append(annotation)
-        for ref in refs:
-            said[ref["image_id"]].append(ref)
-        for image in instances["images"]:
-            height, width = int(image["height"]), int(image["width"])
-            if not 0 < height * width <= MAX_PIXELS:
-                raise ValueError(f"image {image['id']} of {height}×{width} pixels")
-            found = annotations[image["id"]]
-            place = {a["id"]: i for i, a in enumerate(found)}
-            records = tuple(
-                Record(int(s["sent_id"]), str(s["sent"]), s.get("style", style), place[ref["ann_id"]])
-                for ref in said[image["id"]]
-                for s in ref["sentences"]
-            )
-            path, member = locate(image)
-            categories = tuple(names[a["category_id"]] for a in found)
-            segmentations = tuple(a["segmentation"] for a in found)
-            samples.append(Sample(image["id"], path, (height, width), segmentations, categories, records, member))
-        return samples
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the annotations are not COCO's and REFER's ({type(error).__name__}: {error})") from error
+        return bool(a == b)
+    except RecursionError:  # nested as no annotation is
+        return False
+
+
+def _problem(image_id: int, image: dict[str, Any], twice: bool) -> str:
+    if not image:
+        return f"the annotations know no image {image_id}" if image_id != -1 else "its reference names no image"
+    if twice:
+        return f"the annotations have two different images {image_id}"
+    sides: list[Any] = [image.get("height"), image.get("width")]
+    if not all(type(n) in (int, float) and 0 < n <= MAX_PIXELS and n == int(n) for n in sides):
+        return f"image {image_id} of {str(sides[0])[:20]}×{str(sides[1])[:20]} pixels: that is no size"
+    if sides[0] * sides[1] > MAX_PIXELS:
+        return f"image {image_id} of {sides[0]}×{sides[1]} pixels is larger than {MAX_PIXELS // 10**6} megapixels"
+    return ""
+
+
+def _records(
+    refs: list[dict[str, Any]], places: dict[int, int], doubled: set[int], numbers: set[int], style: str
+) -> Iterable[Record]:
+    """The sentences of one image; ``numbers`` are the ids that were given away, in other images too."""
+    for ref in refs:
+        target, sentences = _id(ref.get("ann_id")), ref.get("sentences")
+        wrong = "" if target in places else f"there is no object {target} in this image"
+        if target in doubled:
+            wrong = f"the annotations have two different objects {target}"
+        for sentence in sentences if isinstance(sentences, list) and sentences else [None]:
+            entry = sentence if isinstance(sentence, dict) else {}
+            text, number, own = entry.get("sent"), _id(entry.get("sent_id")), entry.get("style", style)
+            problem = wrong
+            if not isinstance(text, str):
+                text, problem = "", "a reference has no sentence"
+            elif not _is_unicode(text):
+                text, problem = text.encode("utf-8", "backslashreplace").decode(), "its text is not Unicode"
+            elif number == -1 or number in numbers:
+                problem = (
+                    f"it has the number of another sentence, {number}" if number in numbers else "it has no number"
+                )
+            if number == -1 or number in numbers:
+                number = -2 - len(numbers)  # one of its own, so that its row is one row
+            numbers.add(number)
+            own = own if isinstance(own, str) and _is_unicode(own) else style
+            yield Record(number, text, own, places.get(target, len(places)), problem)
+
+
+def _is_unicode(text: str) -> bool:
+    """Does it have no half of a surrogate pair, which no file can take?"""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _shallow(segmentation: Any, levels: int = 3) -> Any:
+    """The segmentation, or nothing where lists hold lists beyond what a segmentation has."""
+    inner = segmentation.values() if isinstance(segmentation, dict) else segmentation
+    if isinstance(segmentation, (dict, list)) and (not levels or any(_shallow(v, levels - 1) is None for v in inner)):
+        return None
+    return segmentation
+
+
+def masks_of(instances: Path, name: str, size: tuple[int, int]) -> np.ndarray:
+    """Masks of all objects of an image in a COCO file, (N, H, W) bool.
+
+    Args:
+        name: the image's file name, without folders. size: (H, W) of its pixels as stored.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; no COCO annotations; no image of this name, or several; another
+            size; a damaged segmentation.
+    """
+    found = read_json(instances)
+    (images, twice), (annotations, doubled) = _table(found, "images"), _table(found, "annotations")
+    ids = [i for i, entry in images.items() if PurePosixPath(str(entry.get("file_name"))).name == name]
+    objects = [a for a in annotations.values() if ids and _id(a.get("image_id")) == ids[0]]
+    if len(ids) > 1 or twice & set(ids) or doubled & {a["id"] for a in objects}:
+        raise ValueError(f"{instances} has several images {name}, or several objects of one id: which is meant?")
+    if not objects:
+        raise ValueError(f"{instances} has no masks for {name}")
+    if problem := _problem(ids[0], images[ids[0]], False):
+        raise ValueError(f"{instances}: {problem}")
+    if (stated := (images[ids[0]]["height"], images[ids[0]]["width"])) != size:
+        raise ValueError(f"{name} is stored as {size[0]}×{size[1]} pixels, {instances} says {stated[0]}×{stated[1]}")
+    masks = blank(len(objects), size)
+    for mask, entry in zip(masks, objects, strict=True):
+        try:
+            mask[:] = decode(entry.get("segmentation"), size)
+        except ValueError as error:
+            raise ValueError(f"{instances}, annotation {entry['id']}: {error}") from None
+    return masks

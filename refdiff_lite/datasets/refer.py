@@ -7,16 +7,15 @@ either ``instances.json`` with ``refs(unc).p`` and so on, or the parquet files o
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from .records import Sample, build_samples, open_zip, parse_json, read_json
+from .formats import open_zip, parse_json, read_json
+from .pickles import read_pickle
+from .records import Sample, build_samples
 
 PUBLISHED: dict[str, dict[str, dict[str, int]]] = {
     "refcoco": {"unc": {"val": 3811, "testA": 1975, "testB": 1810}},
@@ -25,68 +24,69 @@ PUBLISHED: dict[str, dict[str, dict[str, int]]] = {
 }
 """Number of references per data set, partition (``splitBy``) and split."""
 HUB = {"refcoco": "jxu124/refcoco", "refcoco+": "jxu124/refcocoplus", "refcocog": "jxu124/refcocog"}
-_PLAIN: dict[str, Any] = {t.__name__: t for t in (list, dict, tuple, set, frozenset, str, int, float, bool)}
-_PLAIN |= {"unicode": str, "long": int}  # as Python 2 named them
 _COLUMNS = ["ref_id", "ann_id", "image_id", "split", "sentences", "raw_anns", "raw_image_info"]
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds containers, text and numbers; every other name in the pickle is refused before it is looked up."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("builtins", "__builtin__") and name in _PLAIN:
-            return _PLAIN[name]
-        raise pickle.UnpicklingError(f"it names {module}.{name}, and only plain lists, texts and numbers are admitted")
-
-
-def read_pickle(path: Path) -> Any:
-    """Read a pickle, of Python 2 too, that can do nothing but hold data.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file; it is damaged, or it names anything but builtin containers,
-            text and numbers.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}; check the path")
-    try:
-        return _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is refused: {error or 'it is cut short'}") from error
-    except (MemoryError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{path} is refused: it asks for too much memory") from error
+MAX_ROWS, MAX_UNPACKED = 100_000, 2**30
+"""Most rows, and most bytes unpacked, of a parquet file that is read."""
 
 
 def read_parquet(folder: Path, name: str, split: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(COCO instances, references) of one split of a hub copy. It knows only the objects that are referred to.
 
+    An image or object that cannot be read is left out, so that its references are rows with a problem.
+
     Raises:
-        ImportError, FileNotFoundError, ValueError: ``datasets`` is missing; no such split; another layout.
+        FileNotFoundError, ValueError: pyarrow is missing; no such split; damaged; another layout.
     """
     stem = {"val": "validation", "testA": "test"}.get(split, split)
-    files: list[Any] = sorted(str(p) for place in (folder, folder / "data") for p in place.glob(f"{stem}-*.parquet"))
+    files = sorted(p for place in (folder, folder / "data") for p in place.glob(f"{stem}-*.parquet"))
     if not files:
         raise FileNotFoundError(f"{folder} has neither instances.json nor {stem}-*.parquet; see {HUB[name]} on the hub")
+    rows = [row for path in files for row in _rows(path, name)]
+    if odd := {str(r["split"])[:20] for r in rows} - {split, stem}:
+        raise ValueError(f"{files[0]} also holds references of {', '.join(sorted(odd))}, not of {split} alone")
+    images, objects = {}, {}
+    for row in rows:
+        image, entry = _parsed(row["raw_image_info"]), _parsed(row["raw_anns"])
+        if image and isinstance(row["image_id"], int):
+            images.setdefault(row["image_id"], image | {"id": row["image_id"]})
+        if entry and isinstance(row["ann_id"], int):
+            objects.setdefault(row["ann_id"], entry | {"id": row["ann_id"], "image_id": row["image_id"]})
+    kinds = {i for a in objects.values() if type(i := a.get("category_id")) is int}
+    categories = [{"id": i, "name": f"category {i}"} for i in sorted(kinds)]
+    return {"images": list(images.values()), "annotations": list(objects.values()), "categories": categories}, rows
+
+
+def _rows(path: Path, name: str) -> list[dict[str, Any]]:
+    """The references in one parquet file."""
     try:
-        from datasets import Dataset, disable_progress_bars
+        from pyarrow import parquet
     except ImportError as error:
         raise ValueError('parquet files need one package more: pip install "refdiff-lite[parquet]"') from error
-    disable_progress_bars()
-    with TemporaryDirectory() as cache:
-        data = Dataset.from_parquet(files, cache_dir=cache, keep_in_memory=True)
-        if missing := set(_COLUMNS) - set(data.column_names):
-            raise ValueError(
-                f"{files[0]} lacks {', '.join(sorted(missing))}: this is not the layout of {HUB[name]}. Copies such as "
-                "lmms-lab/RefCOCO also mix the partitions of UNC or UMD with Google's"
-            )
-        rows = data.select_columns(_COLUMNS).to_list()
-    if odd := {r["split"] for r in rows} - {split, stem}:
+    try:
+        with parquet.ParquetFile(path) as file:
+            missing, many = set(_COLUMNS) - set(file.schema_arrow.names), file.metadata.num_rows
+            groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+            fits = many <= MAX_ROWS and sum(g.total_byte_size for g in groups) <= MAX_UNPACKED
+            rows = file.read(_COLUMNS).to_pylist() if fits and not missing else []
+    except Exception as error:  # pyarrow's errors have many bases
+        raise ValueError(f"{path} is damaged or no parquet file ({str(error)[:200]}); download it again") from error
+    if missing:
         raise ValueError(
-            f"{files[0]} also holds references of {', '.join(sorted(map(str, odd)))}, not of {split} alone"
+            f"{path} lacks {', '.join(sorted(missing))}: this is not the layout of {HUB[name]}. Copies such as "
+            "lmms-lab/RefCOCO also mix the partitions of UNC or UMD with Google's"
         )
-    images = {r["image_id"]: parse_json(r["raw_image_info"]) | {"id": r["image_id"]} for r in rows}
-    objects = {r["ann_id"]: parse_json(r["raw_anns"]) | {"id": r["ann_id"], "image_id": r["image_id"]} for r in rows}
-    kinds = [{"id": i, "name": f"category {i}"} for i in sorted({a["category_id"] for a in objects.values()})]
-    return {"images": list(images.values()), "annotations": list(objects.values()), "categories": kinds}, rows
+    if not fits:
+        raise ValueError(f"{path} unpacks to {many} rows, more than any split of {name} has")
+    return rows
+
+
+def _parsed(text: Any) -> dict[str, Any] | None:
+    """A dictionary that a cell holds as JSON; None if it holds none."""
+    try:
+        found = parse_json(text)
+    except (ValueError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def image_finder(place: Path) -> Callable[[dict], tuple[Path, str | None]]:
@@ -114,7 +114,8 @@ def image_finder(place: Path) -> Callable[[dict], tuple[Path, str | None]]:
 def check_count(name: str, by: str, split: str, refs: list[Any]) -> None:
     """Refuse the merged-split trap: more references than were published, or one of them twice."""
     published = PUBLISHED[name][by][split]
-    twice = [i for i, n in Counter(r["ref_id"] for r in refs).items() if n > 1]
+    numbers = Counter(r["ref_id"] for r in refs if isinstance(r["ref_id"], (int, str)))
+    twice = [i for i, n in numbers.items() if n > 1]
     if len(refs) > published or twice:
         raise ValueError(
             f"{name} {split} ({by}) should hold {published} references, this file holds {len(refs)}"
@@ -152,7 +153,7 @@ def load_refer(
     if (folder / "instances.json").exists():
         instances, refs = read_json(folder / "instances.json"), read_pickle(folder / f"refs({by}).p")
         if not (isinstance(refs, list) and all(isinstance(r, dict) and {"split", "ref_id"} <= r.keys() for r in refs)):
-            raise ValueError(f"{folder / f'refs({by}).p'} is not a list of references")
+            raise ValueError(f"{folder / f'refs({by}).p'} is not a list of references with a split and a ref_id")
         refs = [r for r in refs if r["split"] == split]
     elif by == "google":
         raise ValueError(f"the hub copy {HUB[name]} holds the umd partition alone; google needs refs(google).p")
@@ -161,6 +162,9 @@ def load_refer(
     check_count(name, by, split, refs)
     if not refs:
         raise ValueError(f"{folder} has no references of split {split}")
-    samples = [s for s in build_samples(instances, refs, locate, name) if s.records]
-    about = {"split_by": by, "refs": len(refs), "published_refs": PUBLISHED[name][by][split]}
+    samples = build_samples(instances, refs, locate, name)
+    problems = [s.problem or r.problem for s in samples for r in s.records if s.problem or r.problem]
+    if len(problems) == sum(len(s.records) for s in samples):
+        raise ValueError(f"not one sentence in {folder} can be answered; the first: {problems[0]}")
+    about = {"split_by": by, "refs": len(refs), "published_refs": PUBLISHED[name][by][split], "problems": len(problems)}
     return sorted(samples, key=lambda s: s.image_id), about

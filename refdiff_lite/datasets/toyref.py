@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..files import data_dir
-from .records import Sample, build_samples, read_json
+from .formats import read_json
+from .records import Sample, build_samples
 
 SPLITS = ("val", "test", "unseen")
 STYLES = ("noun", "toyref", "toyref+", "toyref-g")

@@ -20,8 +20,8 @@ from skimage.segmentation import find_boundaries
 from ..datasets import Sample
 from ..files import write_text
 from ..masks import from_rle, resize_nearest
-from .metrics import ratio_interval
-from .summary import COLUMNS, percent
+from .metrics import interval
+from .summary import COLUMNS, cell
 
 Row = dict[str, Any]
 TRUTH, CHOSEN = (0, 114, 178), (230, 159, 0)  # told apart by colour-blind readers (Okabe and Ito)
@@ -33,12 +33,10 @@ FAILURES = 12
 def show_intervals(summary: dict[str, Any], ax: Axes) -> Axes:
     """mIoU of every variant with its 95 % interval, best on top."""
     found = sorted(((v, s["all"]) for v, s in summary["variants"].items()), key=lambda x: x[1]["mIoU"])
-    value = np.array([s["mIoU"] for _, s in found])
-    low, high = (np.array([s["mIoU_95"][k] for _, s in found]) for k in (0, 1))
+    value, low, high = (100 * np.array(x) for x in zip(*((s["mIoU"], *s["mIoU_95"]) for _, s in found), strict=True))
     places = np.arange(len(found))
-    ax.errorbar(
-        100 * value, places, xerr=100 * np.stack([value - low, high - value]), fmt="o", color="#0072b2", capsize=3
-    )
+    ax.hlines(places, low, high, color="#0072b2")
+    ax.plot(value, places, "o", color="#0072b2")
     ax.set_yticks(places, [v for v, _ in found])
     ax.set(xlabel="mIoU, percent", xlim=(0, None))
     return ax
@@ -58,9 +56,9 @@ def show_precision(rows: Sequence[Row], ax: Axes) -> Axes:
 def show_alpha(rows: Sequence[Row], alpha: float, ax: Axes) -> Axes:
     """mIoU of the full score over alpha, with its interval, from the same S_G and S_D."""
     curves = np.array([r["alpha_iou"] for r in rows])
-    images, ones = [r["image_id"] for r in rows], [1] * len(rows)
+    images = [r["image_id"] for r in rows]
     places = np.linspace(0, 1, curves.shape[1])
-    band = 100 * np.array([ratio_interval(c, ones, images, 200) for c in curves.T])
+    band = 100 * np.array([interval(c, images) for c in curves.T])
     ax.fill_between(places, band[:, 0], band[:, 1], color="#0072b2", alpha=0.2, lw=0)
     ax.plot(places, 100 * curves.mean(0), "o-", color="#0072b2")
     ax.axvline(alpha, color="#b35900", ls="--", lw=1)
@@ -120,7 +118,7 @@ def picture(image: np.ndarray, truth: np.ndarray, mask: np.ndarray, side: int = 
 
 
 def gallery(rows: Sequence[Row], samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """The worst sentence of each of the worst images, as pictures."""
+    """The worst sentence of each of the worst images, as pictures; with a note where the image can no longer be read."""
     by_id = {s.image_id: s for s in samples}
     worst: dict[int, Row] = {}
     for row in sorted((r for r in rows if "error" not in r and r["iou"] < 0.5), key=lambda r: (r["iou"], r["sent_id"])):
@@ -130,7 +128,10 @@ def gallery(rows: Sequence[Row], samples: Sequence[Sample]) -> list[dict[str, An
         sample = by_id[row["image_id"]]
         target = next(r.target for r in sample.records if r.sent_id == row["sent_id"])
         mask = from_rle({"size": sample.size, "counts": row["rle"]})
-        found.append({"row": row, "jpeg": picture(sample.image(), sample.masks[target], mask)})
+        try:
+            found.append({"row": row, "jpeg": picture(sample.image(), sample.masks[target], mask)})
+        except Exception as error:  # it was there when it was evaluated
+            found.append({"row": row, "note": f"no picture: {error}"})
     return found
 
 
@@ -145,7 +146,7 @@ def write_report(path: Path, summary: dict[str, Any], rows: Sequence[Row], sampl
         s=summary,
         columns=COLUMNS,
         styles=sorted(style for style in summary["variants"][summary["variant"]] if style != "all"),
-        percent=percent,
+        cell=cell,
         charts=charts(summary, rows),
         errors=[r for r in rows if "error" in r],
         gallery=gallery([r for r in rows if r["variant"] == summary["variant"]], samples),

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -17,18 +18,18 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..config import BASELINES, VARIANTS, ProposalKind
+from ..config import VARIANTS, ProposalKind
 from ..datasets import Record, Sample
 from ..expression import parse
 from ..files import check_folder, write_text
 from ..fusion import choose, fuse
 from ..masks import to_rle
 from ..networks import device_and_dtype
-from ..networks.compat import versions
 from ..pipeline import RefDiff, Scene
 from .baselines import baseline
-from .journal import Journal, at_work, errors, weights_digest
+from .journal import Journal, errors, networks_identity
 from .metrics import areas, iou
+from .plan import METHODS, Plan, make_plan
 from .report import write_report
 from .summary import comparable, gains, latex, slices, summarise, table
 
@@ -37,8 +38,7 @@ if TYPE_CHECKING:
 
     from accelerate import PartialState
 
-__all__ = ["evaluate", "evaluate_scene", "summarise", "table"]
-METHODS = (*VARIANTS, *BASELINES)
+__all__ = ["METHODS", "carry_out", "evaluate", "evaluate_scene", "make_plan", "summarise", "table"]
 ALPHAS = tuple(i / 10 for i in range(11))
 
 
@@ -53,10 +53,11 @@ def processes() -> PartialState:
 
 
 def predict(scene: Scene, record: Record, method: str, kind: ProposalKind, truth: np.ndarray) -> dict[str, Any]:
-    """One sentence by one variant or baseline: its mask (H, W), and for "full" the IoU that each alpha would give."""
+    """One sentence by one variant or baseline: its mask (H, W), what was not read of the sentence, and for "full"
+    the IoU that each alpha would give."""
     if method in VARIANTS:
         result = scene.segment(record.text, method, "weak" if method == "g" else kind)  # type: ignore[arg-type]
-        extra: dict[str, Any] = {}
+        extra: dict[str, Any] = {"unread": _printable(result.unread)} if result.unread else {}
         if method == "full":
             fits = _ious(result.proposals, truth, scene)
             s_g, s_d = result.scores["S_G"], result.scores["S_D"]
@@ -66,7 +67,8 @@ def predict(scene: Scene, record: Record, method: str, kind: ProposalKind, truth
         return {"mask": result.mask, **extra}
     parsed = parse(record.text)
     proposals = scene.proposals(kind, scene.word_map(parsed) if kind == "weak" else None)
-    best = baseline(method, scene, parsed, proposals, record.sent_id, _ious(proposals.masks, truth, scene))
+    fits = _ious(proposals.masks, truth, scene)
+    best = baseline(method, scene, parsed, proposals, record.sent_id, fits, record.style)
     return {"mask": np.zeros(scene.full_size, bool) if best is None else scene.to_full(proposals.masks[best])}
 
 
@@ -84,53 +86,64 @@ def evaluate_scene(
         is the one named. What fails is a row with its reason as ``error``, an empty mask, and so IoU 0.
     """
     broken, scene = "", None
-    masks = np.zeros((len(sample.categories), *sample.size), bool)
+    masks = np.zeros((len(sample.categories), *(max(1, n) for n in sample.size)), bool)
     try:
         masks = sample.masks
         scene = model.set_image(sample.image(), oracle=masks)
     except Exception as error:
         broken = _reason(error)
     for record in sample.records:
-        truth = masks[record.target]
+        damaged = sample.why_not(record)
         category = sample.categories[record.target]
         for variant in variants:
-            found: dict[str, Any] = {"mask": np.zeros(sample.size, bool)}
-            reason, head, cues = broken, "", tuple[str, ...]()
+            reason, told, found = broken or damaged, {"head": "", "cues": []}, dict[str, Any]()
             try:
-                if scene is not None:
+                if scene is not None and not reason:
                     parsed = parse(record.text)
-                    head, cues = parsed.head, parsed.cues
-                    found = predict(scene, record, variant, proposals, truth)
+                    told = {"head": _printable(parsed.head), "cues": list(parsed.cues)}
+                    found = predict(scene, record, variant, proposals, masks[record.target])
+                    found |= _fit(found.pop("mask"), masks, record.target)
             except Exception as error:
-                reason = _reason(error)
-            mask = found.pop("mask")
-            fits = [iou(mask, m) for m in masks]
-            intersection, union = areas(mask, truth)
+                reason, found = _reason(error), {}
             yield {
                 "image_id": sample.image_id,
                 "sent_id": record.sent_id,
-                "style": record.style,
-                "text": record.text,
-                "head": head,
+                "style": _printable(str(record.style)),
+                "text": _printable(record.text),
+                **told,
                 "variant": variant,
                 "proposals": "weak" if variant == "g" else proposals,
-                "intersection": intersection,
-                "union": union,
-                "iou": round(intersection / max(1, union), 6),
-                "hit": max(fits, default=0) > 0 and int(np.argmax(fits)) == record.target,
+                **(found or _fit(np.zeros_like(masks[0]), masks, record.target)),
                 "objects": len(masks),
                 "same": sample.categories.count(category) - 1,
-                "area": int(truth.sum()),
-                "pixels": truth.size,
-                "cues": list(cues),
-                "rle": to_rle(mask)["counts"],
-                **found,
+                "area": int(masks[record.target].sum()),
+                "pixels": masks[0].size,
                 **({"error": reason} if reason else {}),
             }
 
 
+def _fit(mask: np.ndarray, masks: np.ndarray, target: int) -> dict[str, Any]:
+    """How well a mask fits the object that was named, and whether it fits no other better."""
+    fits = [iou(mask, m) for m in masks]
+    intersection, union = areas(mask, masks[target])
+    return {
+        "intersection": intersection,
+        "union": union,
+        "iou": round(intersection / max(1, union), 6),
+        "hit": max(fits) > 0 and int(np.argmax(fits)) == target,
+        "rle": to_rle(mask)["counts"],
+    }
+
+
+def _printable(text: str) -> str:
+    """Text that any file can hold: halves of surrogate pairs are spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    """Kind and message on one line, without addresses in memory, so that equal failures read alike."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return _printable(re.sub(r"\b0[xX][0-9a-fA-F]{4,}\b", "0x…", text))[:500]
 
 
 def evaluate(
@@ -151,62 +164,58 @@ def evaluate(
 
     Args:
         variants: among :data:`METHODS`. about: what the summary says of the data.
-        limit: only the first images. shard: (i, n), only every n-th image from the i-th on; all shards may share
-            ``out``, or bring their ``parts/*.jsonl`` together in one folder later.
+        limit: only the first images that have expressions. shard: (i, n), only every n-th image from the i-th on; all
+            shards may share ``out``, or bring their ``parts/*.jsonl`` together in one folder later.
         retry: run images with errors again. fresh: forget what lies in ``out``. team: from :func:`processes`.
 
     Returns:
         the summary (see :func:`conclude`); empty on all but the main process.
 
     Raises:
-        ValueError: ``out`` holds a run of another config, other weights or other data, or another command is at work
-            there on the same images.
+        ValueError: see :func:`plan.make_plan`; ``out`` holds a run of another config, other weights, code or data, or
+            lines that were damaged or changed; another command is at work there on the same images.
     """
-    if unknown := [v for v in variants if v not in METHODS]:
-        raise ValueError(f"unknown variant {unknown[0]!r}: choose among {', '.join(METHODS)}")
-    if not 1 <= shard[0] <= shard[1]:
-        raise ValueError(f"there is no shard {shard[0]}/{shard[1]}: write i/n with i from 1 to n")
+    plan = make_plan(data, variants, proposals, model.config, about, limit, shard)
+    return carry_out(model, plan, check_folder(out), retry=retry, fresh=fresh, team=team)
+
+
+def carry_out(
+    model: RefDiff, plan: Plan, out: Path, *, retry: bool = False, fresh: bool = False, team: PartialState | None = None
+) -> dict[str, Any]:
+    """:func:`evaluate`, after its arguments were checked."""
     team = team or processes()
-    about = {"data": "custom", "split": "–"} | (about or {})
-    identity = {
-        "data": {k: about[k] for k in ("data", "split", "split_by", "style") if k in about},
-        "variants": list(variants),
-        "proposals": proposals,
-        "config": model.config.to_dict(),
-        "weights": weights_digest(model.networks, proposals == "sam"),
-        "dtype": str(model.networks.dtype),
-        "versions": versions(),
-    }
-    chosen = list(data[:limit])
-    mine = chosen[shard[0] - 1 :: shard[1]][team.process_index :: team.num_processes]
-    journal = Journal(check_folder(out))
-    with at_work(journal.folder, shard, fresh) if team.is_main_process else nullcontext():
+    identity = plan.identity | networks_identity(model.networks, plan.proposals == "sam")
+    journal = Journal(out)
+    with journal.at_work(plan.shard, fresh) if team.is_main_process else nullcontext():
         if team.is_main_process:
             journal.open(identity, fresh)
         team.wait_for_everyone()
         journal.open(identity)
-        done = {i for i, rows in journal.rows(mine).items() if not (retry and errors(rows))}
+        mine = plan.mine[team.process_index :: team.num_processes]
+        found = journal.rows(mine, plan.variants)
+        done = {i for i, rows in found.items() if not (retry and errors(rows))}
         team.wait_for_everyone()  # nobody writes before everybody has read
-        worker = f"shard{shard[0]}of{shard[1]}-process{team.process_index}of{team.num_processes}"
-        _work(model, mine, done, variants, proposals, journal, worker, not team.is_main_process)
+        worker = f"shard{plan.shard[0]}of{plan.shard[1]}-process{team.process_index}of{team.num_processes}"
+        _work(model, plan, mine, done, journal, worker, not team.is_main_process)
         team.wait_for_everyone()
         if not team.is_main_process:
             return {}
         with journal.alone:
-            return conclude(model, data, chosen, variants, proposals, journal, about)
+            return conclude(model, plan, journal)
 
 
 def _work(
-    model: RefDiff, samples: Sequence[Sample], done: set[int], variants: Sequence[str], proposals: ProposalKind,
-    journal: Journal, worker: str, silent: bool,
-) -> None:  # fmt: skip
+    model: RefDiff, plan: Plan, samples: Sequence[Sample], done: set[int], journal: Journal, worker: str, silent: bool
+) -> None:
     """Evaluate what is not done, image by image, with rate and time left."""
-    todo = [s for s in samples if s.image_id not in done]
-    total, already = (sum(len(s.records) for s in part) for part in (samples, [s for s in samples if s not in todo]))
+    total = sum(len(s.records) for s in samples)
+    already = sum(len(s.records) for s in samples if s.image_id in done)
     bad = 0
     with tqdm(total=total, initial=already, desc="evaluating", unit="expr", mininterval=2, disable=silent) as bar:
-        for sample in todo:
-            rows = list(evaluate_scene(model, sample, variants, proposals))
+        for sample in samples:
+            if sample.image_id in done:
+                continue
+            rows = list(evaluate_scene(model, sample, plan.variants, plan.proposals))
             journal.append(worker, sample, rows)
             bad += errors(rows)
             bar.update(len(sample.records))
@@ -214,40 +223,40 @@ def _work(
                 bar.set_postfix(errors=bad)
 
 
-def conclude(
-    model: RefDiff, data: Sequence[Sample], chosen: Sequence[Sample], variants: Sequence[str],
-    proposals: ProposalKind, journal: Journal, about: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+def conclude(model: RefDiff, plan: Plan, journal: Journal) -> dict[str, Any]:
     """Sum up what is done so far, in the order of the data.
 
     Returns:
         the summary: the leading variant's numbers (full if it ran) on top; then every variant over all expressions
         and per style, slices, gains, published numbers, and what keeps the run from being compared with them.
     """
-    found = journal.rows(chosen)
-    done = [s for s in chosen if s.image_id in found]
+    found = journal.rows(plan.chosen, plan.variants)
+    done = [s for s in plan.chosen if s.image_id in found]
     rows = [row for s in done for row in found[s.image_id]]
-    groups: dict[str, dict[str, list]] = {v: defaultdict(list) for v in variants}
+    groups: dict[str, dict[str, list]] = {v: defaultdict(list) for v in plan.variants}
     for row in rows:
         for style in dict.fromkeys(("all", row["style"])):
             groups[row["variant"]][style].append(row)
-    lead = "full" if "full" in groups else variants[0]
-    about = about | {
-        "images_total": len(data), "complete": len(done) == len(data), "preset": model.networks.name,
-        "proposals": proposals, "missing_images": [s.image_id for s in chosen if not s.found],
+    lead = "full" if "full" in groups else plan.variants[0]
+    about = plan.about | {
+        "images": len(done), "images_total": len(plan.data), "complete": len(done) == len(plan.data),
+        "preset": model.networks.name, "sam": model.networks.sam_id, "proposals": plan.proposals,
+        "missing_images": [s.image_id for s in plan.chosen if not s.found],
     }  # fmt: skip
-    top = summarise(groups[lead]["all"])
-    literature, notes = comparable(about | {"images": len(done)})
+    literature, notes = comparable(about)
     summary = {
         "variant": lead,
-        **top,
+        **summarise(groups[lead]["all"]),
         **about,
-        "images": len(done),
+        "rows": len(rows),
+        "failed": errors(rows),
         "seed": model.config.seed,
         "variants": {v: {style: summarise(r) for style, r in styles.items()} for v, styles in groups.items()},
         "slices": slices(groups[lead]["all"]),
         "gains": gains(rows),
-        "published": [{"method": p.method, "metric": p.metric, "value": value} for p, value in literature],
+        "published": [
+            {"method": p.method, "networks": p.networks, "metric": p.metric, "value": value} for p, value in literature
+        ],
         "comparable": notes,
         "config": model.config.to_dict(),
     }

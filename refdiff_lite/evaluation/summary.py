@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
 
-from .metrics import THRESHOLDS, mean_iou, overall_iou, precision_at, ratio_interval
+from .metrics import THRESHOLDS, interval, mean_iou, overall_iou, precision_at
 from .published import PUBLISHED, Published
 
 Row = dict[str, Any]
@@ -22,40 +23,42 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     if not rows:
         return {"n": 0}
     i, u = [r["intersection"] for r in rows], [r["union"] for r in rows]
-    hits, images, ones = [r["hit"] for r in rows], [r["image_id"] for r in rows], [1] * len(rows)
+    hits, images = [r["hit"] for r in rows], [r["image_id"] for r in rows]
     ious = [a / max(1, b) for a, b in zip(i, u, strict=True)]
     found = {
         "n": len(rows),
         "images": len(set(images)),
         "errors": sum("error" in r for r in rows),
         "oIoU": overall_iou(i, u),
-        "oIoU_95": ratio_interval(i, u, images),
+        "oIoU_95": interval(i, images, u),
         "mIoU": mean_iou(i, u),
-        "mIoU_95": ratio_interval(ious, ones, images),
+        "mIoU_95": interval(ious, images),
     }
     for x in THRESHOLDS:
         found[f"Pr@{x}"] = precision_at(x, i, u)
-        found[f"Pr@{x}_95"] = ratio_interval([v >= x for v in ious], ones, images)
+        found[f"Pr@{x}_95"] = interval([v >= x for v in ious], images)
     return found | {
         "accuracy": float(np.mean(hits)),
-        "accuracy_95": ratio_interval(hits, ones, images),
+        "accuracy_95": interval(hits, images),
         "chance": float(np.mean([1 / max(1, r["objects"]) for r in rows])),
     }
 
 
 def gains(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
-    """mIoU that one variant has over another on the same sentences, with the interval of the paired difference."""
-    ious: dict[str, dict[int, tuple[int, float]]] = defaultdict(dict)
+    """mIoU and accuracy that one variant has over another on the same sentences, with intervals of the paired difference."""
+    found: dict[str, dict[tuple[int, int], tuple[float, float]]] = defaultdict(dict)
     for r in rows:
-        ious[r["variant"]][r["sent_id"]] = (r["image_id"], r["intersection"] / max(1, r["union"]))
-    found = {}
+        found[r["variant"]][r["image_id"], r["sent_id"]] = r["intersection"] / max(1, r["union"]), float(r["hit"])
+    told: dict[str, dict[str, Any]] = {}
     for more, less in BUYS:
-        if more in ious and less in ious:
-            both = [k for k in ious[more] if k in ious[less]]
-            differences = [ious[more][k][1] - ious[less][k][1] for k in both]
-            interval = ratio_interval(differences, [1] * len(both), [ious[more][k][0] for k in both])
-            found[f"{more} − {less}"] = {"n": len(both), "mIoU": float(np.mean(differences)), "mIoU_95": interval}
-    return found
+        if both := [k for k in found.get(more, ()) if k in found.get(less, ())]:
+            differences = np.subtract([found[more][k] for k in both], [found[less][k] for k in both])
+            one: dict[str, Any] = {"n": len(both)}
+            for metric, values in zip(("mIoU", "accuracy"), differences.T, strict=True):
+                one |= {metric: float(values.mean())}
+                one |= {f"{metric}_95": interval(values, [image for image, _ in both], bounds=(-1, 1))}
+            told[f"{more} − {less}"] = one
+    return told
 
 
 SIZES = ("under 2 % of the image", "2 to 8 %", "over 8 %")
@@ -99,20 +102,24 @@ def comparable(about: dict[str, Any]) -> tuple[list[tuple[Published, float]], li
         notes.append(f"only {about['images']} of {about['images_total']} images were evaluated")
     if about.get("refs") != about.get("published_refs"):
         notes.append(f"the split holds {about['refs']} references here, {about['published_refs']} were published")
-    if about["preset"] != "sd15":
-        notes.append(f"our networks are the preset {about['preset']}, theirs Stable Diffusion 1.5 and CLIP ViT-B/16")
-    if about["proposals"] != "sam":
-        notes.append(f"our proposals are {about['proposals']}; theirs are SAM's unless named otherwise")
-    else:
-        notes.append("our SAM is not their ViT-H unless the preset says so; better masks alone raise every number")
+    ours = f"networks are the preset {about['preset']}, our proposals {about['proposals']}"
+    if about["proposals"] == "sam":
+        ours += f" ({about['sam']})"
+    notes.append(
+        f"our {ours}; what each published row used stands beside it, and better masks alone raise every number"
+    )
     notes.append("oIoU and mIoU are two metrics: compare a column with its own name alone")
     return rows, notes
 
 
-def percent(s: dict[str, Any], key: str) -> str:
-    """A number of a summary with its interval, in percent."""
-    low, high = s[f"{key}_95"]
-    return f"{100 * s[key]:.1f} ({100 * low:.0f}–{100 * high:.0f})"
+def percent(value: float, low: float, high: float) -> str:
+    """A share with its interval, in percent; the bounds are rounded outwards, so that no interval looks like a point."""
+    return f"{100 * value:.1f} ({floor(round(100 * low, 6))}–{ceil(round(100 * high, 6))})"
+
+
+def cell(s: dict[str, Any], key: str) -> str:
+    """A number of a summary as :func:`percent`."""
+    return percent(s[key], *s[f"{key}_95"])
 
 
 COLUMNS = ("accuracy", "mIoU", "oIoU", *(f"Pr@{x}" for x in THRESHOLDS))
@@ -125,14 +132,18 @@ def table(summary: dict[str, Any]) -> str:
     for variant, styles in summary["variants"].items():
         for style, s in styles.items():
             if s["n"]:
-                numbers = " | ".join(percent(s, c) if c in COLUMNS[:4] else f"{100 * s[c]:.1f}" for c in COLUMNS)
+                numbers = " | ".join(cell(s, c) if c in COLUMNS[:4] else f"{100 * s[c]:.1f}" for c in COLUMNS)
                 lines.append(
                     f"| {variant} | {style} | {s['n']} | {s['errors']} | {100 * s['chance']:.0f} | {numbers} |"
                 )
     if "comparable" in summary:
         if rows := summary["published"]:
-            lines += ["", "| published | metric | " + summary["data"] + " " + summary["split"] + " |", "|---|---|---|"]
-            lines += [f"| {r['method']} | {r['metric']} | {r['value']:.2f} |" for r in rows]
+            lines += [
+                "",
+                f"| published | networks | metric | {summary['data']} {summary['split']} |",
+                "|---|---|---|---|",
+            ]
+            lines += [f"| {r['method']} | {r['networks']} | {r['metric']} | {r['value']:.2f} |" for r in rows]
         lines += ["", *(f"- {note}" for note in summary["comparable"])]
     return "\n".join(lines)
 
@@ -145,6 +156,9 @@ def latex(summary: dict[str, Any]) -> str:
         s = styles["all"]
         lines.append(rf"{variant} & {100 * s['oIoU']:.2f} & {100 * s['mIoU']:.2f} & {100 * s['Pr@0.5']:.2f} \\")
     lines += [r"\midrule"] if summary["published"] else []
+    lines += [
+        f"% {method}: {used}" for method, used in {r["method"]: r["networks"] for r in summary["published"]}.items()
+    ]
     for row in summary["published"]:
         o, m = (f"{row['value']:.2f}" if row["metric"] == name else "--" for name in ("oIoU", "mIoU"))
         lines.append(rf"{row['method']} & {o} & {m} & -- \\")

@@ -2,56 +2,92 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
-from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, linear, normalize, scaled_dot_product_attention
 
 IMAGES = 64
-"""Images that go through CLIP together."""
+"""Images of CLIP's own size that go through it together; of larger ones fewer, so that memory stays the same."""
 
 
-def embed(visual: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
+def embed(
+    visual: Any, pixels: torch.Tensor, positions: Literal["fitted", "dino"] = "fitted"
+) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
     """Class token (B, 1, D), patch tokens (B, P, D) before the transformer, and the grid, for any image size.
 
-    Position embeddings are interpolated (bicubic) where the grid is not the trained one.
+    Position embeddings are stretched (bicubic) where the grid is not the trained one; pixels at the right and lower
+    border that fill no patch are left out.
+
+    Args:
+        positions: see :attr:`RefDiffConfig.positions`.
     """
     patches = visual.conv1(pixels)
     grid = (patches.shape[2], patches.shape[3])
-    position = visual.positional_embedding
-    place = rearrange(position[1:], "(h w) d -> 1 d h w", h=visual.grid_size[0])
-    if grid != tuple(visual.grid_size):
-        place = interpolate(place.float(), grid, mode="bicubic", align_corners=False).to(place)
-    patches = rearrange(patches + place, "b d h w -> b (h w) d")
-    start = (visual.class_embedding + position[0]).expand(len(pixels), 1, -1)
+    place = rearrange(visual.positional_embedding[1:], "(h w) d -> 1 d h w", h=visual.grid_size[0])
+    if positions == "fitted" and grid != tuple(visual.grid_size):
+        place = interpolate(place.float(), grid, mode="bicubic", align_corners=False)
+    elif positions == "dino" and (grid != tuple(visual.grid_size) or pixels.shape[2] != pixels.shape[3]):
+        scale = [(n + 0.1) / trained for n, trained in zip(grid, visual.grid_size, strict=True)]
+        place = interpolate(place.float(), scale_factor=scale, mode="bicubic", align_corners=False)
+    patches = rearrange(patches + place.to(patches), "b d h w -> b (h w) d")
+    start = (visual.class_embedding + visual.positional_embedding[0]).to(patches).expand(len(pixels), 1, -1)
     return visual.ln_pre(start), visual.ln_pre(patches), grid
 
 
+def attend(visual: Any, hidden: torch.Tensor, allowed: torch.Tensor | None = None) -> torch.Tensor:
+    """Tokens (B, T, D) after the transformer: what open_clip computes, in memory that grows with T and not with T².
+
+    Args:
+        allowed: the first N tokens are class tokens that see what this says, (N, T) bool; the others see one another
+            and no class token, and so need no mask. Without it every token sees every token.
+    """
+    n = 0 if allowed is None else len(allowed)
+    for block in visual.transformer.resblocks:
+        attention = block.attn
+        x = linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
+        q, k, v = rearrange(x, "b t (three heads d) -> three b heads t d", three=3, heads=attention.num_heads)
+        seen = scaled_dot_product_attention(q[:, :, n:], k[:, :, n:], v[:, :, n:])
+        if n:
+            seen = torch.cat([scaled_dot_product_attention(q[:, :, :n], k, v, attn_mask=allowed), seen], 2)
+        hidden = hidden + block.ls_1(attention.out_proj(rearrange(seen, "b heads t d -> b t (heads d)")))
+        hidden = hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
+    return hidden
+
+
 def project(visual: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """Class tokens (N, width) after the transformer as features (N, D), each of length 1."""
-    return normalize(visual.ln_post(hidden) @ visual.proj, dim=-1)
+    """Class tokens (N, width) after the transformer as features (N, D), not yet of length 1."""
+    return visual.ln_post(hidden) @ visual.proj
 
 
 @torch.no_grad()
-def encode_images(clip: Any, images: list[torch.Tensor], mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Features of images (3, h, w) in [0, 1], (N, D), each of length 1.
+def encode_images(
+    clip: Any,
+    images: list[torch.Tensor],
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    positions: Literal["fitted", "dino"] = "fitted",
+    unit: bool = True,
+) -> torch.Tensor:
+    """Features of images (3, h, w) in [0, 1], (N, D), each of length 1 unless ``unit`` is off.
 
-    Images of one size go together, :data:`IMAGES` at a time; at another size than CLIP's the patches at the right and
-    lower border that are not whole are left out.
+    Images of one size go together, :data:`IMAGES` at a time.
     """
-    weight = clip.visual.conv1.weight
+    visual = clip.visual
+    weight = visual.conv1.weight
     out: list[torch.Tensor] = [torch.empty(0)] * len(images)
     for size in {tuple(i.shape[1:]) for i in images}:
         rows = [n for n, i in enumerate(images) if tuple(i.shape[1:]) == size]
-        for part in (rows[i : i + IMAGES] for i in range(0, len(rows), IMAGES)):
-            start, patches, _ = embed(
-                clip.visual, standardise(torch.stack([images[n] for n in part]), mean, std, weight)
-            )
-            hidden = clip.visual.transformer(torch.cat([start, patches], 1))[:, 0]
-            for n, feature in zip(part, project(clip.visual, hidden), strict=True):
+        own = visual.image_size[0] * visual.image_size[1]
+        together = max(1, min(IMAGES, IMAGES * own // (size[0] * size[1])))
+        for part in (rows[i : i + together] for i in range(0, len(rows), together)):
+            pixels = standardise(torch.stack([images[n] for n in part]), mean, std, weight)
+            start, patches, _ = embed(visual, pixels, positions)
+            features = project(visual, attend(visual, torch.cat([start, patches], 1))[:, 0])
+            for n, feature in zip(part, normalize(features, dim=-1) if unit else features, strict=True):
                 out[n] = feature
-    return torch.stack(out) if out else torch.zeros(0, clip.visual.proj.shape[1]).to(weight)
+    return torch.stack(out) if out else torch.zeros(0, visual.proj.shape[1]).to(weight)
 
 
 def standardise(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -62,8 +98,9 @@ def standardise(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, lik
 def mask_attention(patch_masks: torch.Tensor) -> torch.Tensor:
     """Additive attention mask for N class tokens in front of P patches, (N + P, N + P): 0 where attention may go.
 
-    Each class token sees itself and its own patches; patches see all patches and no class token. It must be float
-    with -inf: open_clip would add a bool mask as 0 and 1, which is silently wrong.
+    Each class token sees itself and its own patches; patches see all patches and no class token. This is what
+    :func:`encode_masks` computes, as one matrix for open_clip's own transformer; it does without, for the matrix grows
+    with P². It must be float with -inf: open_clip would add a bool mask as 0 and 1, which is silently wrong.
     """
     n, p = patch_masks.shape
     allowed = torch.zeros(n + p, n + p, dtype=torch.bool, device=patch_masks.device)
@@ -73,33 +110,56 @@ def mask_attention(patch_masks: torch.Tensor) -> torch.Tensor:
     return torch.zeros(n + p, n + p, device=patch_masks.device).masked_fill(~allowed, float("-inf"))
 
 
+def patches_of(masks: torch.Tensor, grid: tuple[int, int], rule: Literal["half", "nearest"]) -> torch.Tensor:
+    """Which patches of the grid belong to each mask, (N, P) bool, from masks (N, H, W) bool.
+
+    Args:
+        rule: "half" takes those that the mask covers by half; a mask smaller than any patch keeps the one that it covers
+            most. "nearest" takes those whose first pixel it holds, so that a small mask may have none.
+    """
+    if rule == "nearest":
+        return interpolate(masks.view(torch.uint8)[:, None], grid, mode="nearest").flatten(1).bool()
+    # One by one: as floats all masks of a large image would be gigabytes.
+    cover = torch.stack([adaptive_avg_pool2d(m[None].float(), grid)[0] for m in masks]).flatten(1)
+    return cover >= cover.amax(1, keepdim=True).clamp_max(0.5)
+
+
 @torch.no_grad()
 def encode_masks(
-    clip: Any, pixels: torch.Tensor, masks: torch.Tensor, side: tuple[int, int], mean: torch.Tensor, std: torch.Tensor
+    clip: Any,
+    pixels: torch.Tensor,
+    masks: torch.Tensor,
+    side: tuple[int, int],
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    rule: Literal["half", "nearest"] = "half",
+    positions: Literal["fitted", "dino"] = "fitted",
 ) -> torch.Tensor:
     """f_M of the paper: the class token of each mask may attend to that mask's patches alone, all N in one pass.
 
     Args:
         pixels: image in [0, 1], (3, H, W). masks: (N, H, W) bool. side: (h, w) to resize the image to.
+        rule: see :func:`patches_of`. positions: see :func:`embed`.
 
     Returns:
-        (N, D) features, each of length 1. A mask smaller than any patch keeps the patch that it covers most.
+        (N, D) features, each of length 1.
     """
     if not len(masks):
         return encode_images(clip, [], mean, std)
-    weight = clip.visual.conv1.weight
+    visual = clip.visual
     x = interpolate(pixels[None], side, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    start, patches, grid = embed(clip.visual, standardise(x, mean, std, weight))
-    cover = torch.cat([adaptive_avg_pool2d(m.float(), grid) for m in masks.split(IMAGES)]).flatten(1)
-    inside = cover >= cover.amax(1, keepdim=True).clamp_max(0.5)
-    bias = mask_attention(inside.to(weight.device)).to(weight)
-    hidden = torch.cat([start.expand(1, len(masks), -1), patches], 1)
-    hidden = clip.visual.transformer(hidden, attn_mask=bias)[0, : len(masks)]
-    return project(clip.visual, hidden)
+    start, patches, grid = embed(visual, standardise(x, mean, std, visual.conv1.weight), positions)
+    inside = patches_of(masks, grid, rule).to(patches.device)
+    allowed = torch.cat([torch.eye(len(masks), dtype=torch.bool, device=inside.device), inside], 1)
+    hidden = attend(visual, torch.cat([start.expand(1, len(masks), -1), patches], 1), allowed)
+    return normalize(project(visual, hidden[0, : len(masks)]), dim=-1)
 
 
 @torch.no_grad()
-def encode_text(clip: Any, tokenizer: Any, sentence: str, noun: str) -> torch.Tensor:
-    """Features of the sentence and of its head noun, (2, D), each of length 1; no prompt template (both sources)."""
+def encode_text(clip: Any, tokenizer: Any, sentence: str, noun: str, unit: bool = True) -> torch.Tensor:
+    """Features of the sentence and of its head noun, (2, D), each of length 1 unless ``unit`` is off.
+
+    No prompt template (both sources).
+    """
     tokens = tokenizer([sentence, noun]).to(clip.visual.conv1.weight.device)
-    return clip.encode_text(tokens, normalize=True)
+    return clip.encode_text(tokens, normalize=unit)

@@ -30,28 +30,39 @@ def versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 
 def load_pipeline(source: str, dtype: torch.dtype, progress: bool, **kwargs: Any) -> Any:
-    """``StableDiffusionPipeline.from_pretrained`` in a dtype that is checked, not hoped for.
-
-    The keyword was ``torch_dtype``, then ``dtype``; the wrong one is silently ignored or warned about.
-    """
+    """``StableDiffusionPipeline.from_pretrained`` in a dtype that is checked, not hoped for."""
     from diffusers import StableDiffusionPipeline
 
-    for log in (diffusers_logging, transformers_logging):
-        log.enable_progress_bar() if progress else log.disable_progress_bar()
-    keyword = "dtype" if Version(version("diffusers")) >= Version("0.40") else "torch_dtype"
-    pipe = StableDiffusionPipeline.from_pretrained(
+    return _load(
+        StableDiffusionPipeline,
         source,
-        **{keyword: dtype},
+        dtype,
+        progress,
         safety_checker=None,
         requires_safety_checker=False,
         feature_extractor=None,  # only the safety checker looks at it
-        use_safetensors=True,
         **kwargs,
     )
-    if pipe.unet.dtype != dtype:  # a release that knows the other keyword
+
+
+def load_any_pipeline(source: str, dtype: torch.dtype, progress: bool) -> Any:
+    """A diffusers pipeline of any class, as its ``model_index.json`` says."""
+    from diffusers import DiffusionPipeline
+
+    return _load(DiffusionPipeline, source, dtype, progress)
+
+
+def _load(kind: Any, source: str, dtype: torch.dtype, progress: bool, **kwargs: Any) -> Any:
+    """From safetensors. The dtype's keyword was ``torch_dtype``, then ``dtype``; the wrong one is silently ignored."""
+    for log in (diffusers_logging, transformers_logging):
+        log.enable_progress_bar() if progress else log.disable_progress_bar()
+    keyword = "dtype" if Version(version("diffusers")) >= Version("0.40") else "torch_dtype"
+    pipe = kind.from_pretrained(source, **{keyword: dtype}, use_safetensors=True, **kwargs)
+    denoiser = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
+    if denoiser is not None and denoiser.dtype != dtype:  # a release that knows the other keyword
         pipe = pipe.to(dtype)
-    if pipe.unet.dtype != dtype:
-        raise RuntimeError(f"diffusers {version('diffusers')} loaded {pipe.unet.dtype} where {dtype} was asked for")
+        if denoiser.dtype != dtype:
+            raise RuntimeError(f"diffusers {version('diffusers')} loaded {denoiser.dtype} where {dtype} was asked for")
     return pipe
 
 
@@ -74,6 +85,10 @@ def load_sam(source: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return generator
 
 
+BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
+"""Noise schedules that DDIM has."""
+
+
 def ddim(scheduler: Any) -> Any:
     """A DDIM scheduler with the noise schedule of any other: timesteps from the start of each stride, nothing clipped.
 
@@ -89,11 +104,13 @@ def fast_tokenizer(tokenizer: Any) -> Any:
     """The tokenizer in its fast form, which knows each token's place in the text; transformers 4 loads the slow one."""
     if tokenizer.is_fast:
         return tokenizer
-    from transformers import CLIPTokenizerFast  # ty: ignore[missing-module-member]  # transformers 4 has it
+    import transformers
 
+    fast = getattr(transformers, type(tokenizer).__name__ + "Fast", None)
+    fast = fast or transformers.CLIPTokenizerFast  # ty: ignore[unresolved-attribute]  # transformers 4 has it
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
-        return CLIPTokenizerFast.from_pretrained(folder)
+        return fast.from_pretrained(folder)
 
 
 def execution_device(network: torch.nn.Module) -> torch.device | str | int:

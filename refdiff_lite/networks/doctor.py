@@ -57,4 +57,6 @@ def _sd15() -> str:
         return "ready, offline"
     size = sum(weights.to_download for weights in lacking.values()) / 1e9
     offline = "unset HF_HUB_OFFLINE, then " if constants.HF_HUB_OFFLINE else ""
-    return f"weights of {', '.join(lacking)} are missing, {size:.1f} GB <- {offline}refdiff-lite download sd15"
+    return (
+        f"weights of {', '.join(lacking)} are missing or damaged, {size:.1f} GB <- {offline}refdiff-lite download sd15"
+    )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+
+MAX_HEADER = 100 * 2**20
+"""Longest header of a safetensors file, by its format."""
 
 
 @dataclass(frozen=True)
@@ -18,15 +23,46 @@ class Weights:
     files: dict[str, int]
     licence: str
 
+    def cached(self) -> dict[str, Path]:
+        """Files in the hub's cache on this machine, sound or not."""
+        try:
+            found = {f: try_to_load_from_cache(self.repo, f, revision=self.revision) for f in self.files}
+        except OSError:  # no access to it: then nothing is there for us
+            return {}
+        return {f: Path(path) for f, path in found.items() if isinstance(path, str)}
+
     def missing(self) -> list[str]:
-        """Files that are not in the hub's cache on this machine."""
-        return [
-            f for f in self.files if not isinstance(try_to_load_from_cache(self.repo, f, revision=self.revision), str)
-        ]
+        """Files that are not in the hub's cache on this machine, or only damaged."""
+        there = self.cached()
+        return [f for f, size in self.files.items() if f not in there or not sound(there[f], size)]
 
     @property
     def to_download(self) -> int:
         return sum(self.files[f] for f in self.missing())
+
+
+def sound(path: Path, size: int = 0) -> bool:
+    """Is the file what its name says: no pointer of git-lfs, not empty, not cut short?
+
+    Weights must have ``size`` bytes to 1 %, and exactly as many as their header lays out; the numbers are not read.
+    """
+    try:
+        if path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+            return True
+        with path.open("rb") as file:
+            start = file.read(32)
+            if path.suffix != ".safetensors":
+                return bool(start) and not start.startswith(b"version https://git-lfs")
+            length = int.from_bytes(start[:8], "little")
+            if not 0 < length < MAX_HEADER:
+                return False
+            file.seek(8)
+            layout = json.loads(file.read(length))
+        end = 8 + length + max(entry["data_offsets"][1] for name, entry in layout.items() if name != "__metadata__")
+        return end == path.stat().st_size and abs(end - size) <= 0.01 * size
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return False
 
 
 def _texts(folder: str, *names: str) -> dict[str, int]:
@@ -80,10 +116,15 @@ WEIGHTS = {
 
 
 def free_bytes(folder: Path) -> int:
-    """Free disk where ``folder`` is or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    """Free disk where ``folder`` is or will be; 0 where we may not look."""
+    for place in (folder, *folder.parents):
+        try:
+            return shutil.disk_usage(place).free
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            break
+    return 0
 
 
 def check(names: list[str]) -> None:
@@ -97,7 +138,7 @@ def check(names: list[str]) -> None:
         return
     if constants.HF_HUB_OFFLINE:
         raise OSError(
-            f"the weights {', '.join(n for n in names if WEIGHTS[n].missing())} are not on this machine and "
+            f"the weights {', '.join(n for n in names if WEIGHTS[n].missing())} are not on this machine, or are damaged, and "
             "HF_HUB_OFFLINE is set. Unset it and run `refdiff-lite download sd15` once, or use the offline preset "
             '"toy".'
         )
@@ -105,7 +146,7 @@ def check(names: list[str]) -> None:
     if (free := free_bytes(cache)) < need:
         raise OSError(
             f"{need / 1e9:.1f} GB are to be downloaded but only {free / 1e9:.1f} GB are free at {cache}; make room, or "
-            "set HF_HOME to a folder on a larger disk"
+            "set HF_HOME to a folder on a larger disk that you may write to"
         )
 
 
@@ -117,16 +158,18 @@ def fetch(name: str) -> Path:
     """
     check([name])
     weights = WEIGHTS[name]
+    missing, there = weights.missing(), weights.cached()
+    damaged = [f for f in missing if f in there]
+    where: dict[str, Any] = {"repo_id": weights.repo, "revision": weights.revision}
     try:
-        folder = snapshot_download(
-            weights.repo,
-            revision=weights.revision,
-            allow_patterns=list(weights.files),
-            local_files_only=not weights.missing(),
-        )
+        if damaged:  # the hub's client takes a file by its name for good
+            snapshot_download(**where, allow_patterns=damaged, force_download=True)
+        folder = snapshot_download(**where, allow_patterns=list(weights.files), local_files_only=not missing)
     except Exception as error:  # the hub's errors have many bases, by version
         raise OSError(
             f"{weights.repo} could not be downloaded ({' '.join(str(error).split())[:200]}). Run `refdiff-lite "
             'download sd15` again when online, it goes on where it stopped; or use the offline preset "toy".'
         ) from error
+    if left := [f for f in damaged if not sound(Path(folder) / f, weights.files[f])]:
+        raise OSError(f"{left[0]} of {weights.repo} is damaged, and so is what the hub gave anew; remove {folder}")
     return Path(folder)

@@ -21,7 +21,7 @@ from open_clip.transformer import VisionTransformer
 from ..config import DTYPES
 from ..files import data_dir
 from . import hub
-from .compat import ddim, fast_tokenizer, load_pipeline, load_sam
+from .compat import BETAS, ddim, fast_tokenizer, load_any_pipeline, load_pipeline, load_sam
 from .presets import CLIP_MODELS, PRESETS, Preset, check_preset
 
 
@@ -30,6 +30,10 @@ def device_and_dtype() -> tuple[torch.device, torch.dtype]:
     if torch.cuda.is_available():
         return torch.device("cuda"), torch.float16
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu"), torch.float32
+
+
+SMALL = 30_000_000
+"""Parameters of a UNet below which one core is best: the toy's has 2.5 million, Stable Diffusion's 860."""
 
 
 @dataclass
@@ -100,17 +104,29 @@ class Networks:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Hold the networks for one thread, in evaluation mode; they come back in the modes that they had."""
+        """Hold the networks for one caller, in evaluation mode; they come back in the modes that they had.
+
+        Small networks compute on one core meanwhile: on a busy machine the threads of a second one would mostly wait
+        for each other, and make them many times slower (``benchmarks/bench_threads.py``).
+        """
         with self._lock:
             parts = (self.sd.vae, self.sd.unet, self.sd.text_encoder, self.clip)
             training = [m for part in parts for m in part.modules() if m.training]
             for module in training:
                 module.training = False
+            threads = torch.get_num_threads()
+            if self.device.type == "cpu" and self._parameters < SMALL:
+                torch.set_num_threads(1)
             try:
                 yield
             finally:
+                torch.set_num_threads(threads)
                 for module in training:
                     module.training = True
+
+    @cached_property
+    def _parameters(self) -> int:
+        return sum(p.numel() for p in self.sd.unet.parameters())
 
     def check_finite(self, part: str, x: torch.Tensor) -> torch.Tensor:
         """``x`` itself, if all of it are finite numbers; else no order of scores would mean anything.
@@ -154,14 +170,24 @@ def check_networks(nets: Networks) -> None:
         ValueError: no noise-predicting Stable Diffusion 1.x or 2.x, or no CLIP whose image tower is a plain ViT.
     """
     takes = "Ref-Diff takes a StableDiffusionPipeline that predicts noise, such as SD 1.4, 1.5 or 2.1-base"
-    prediction = nets.sd.scheduler.config.get("prediction_type", "epsilon")
+    name, scheduler = type(nets.sd).__name__, nets.sd.scheduler
+    prediction = scheduler.config.get("prediction_type", "epsilon")
     if prediction != "epsilon":
         raise ValueError(f"the diffusion model predicts {prediction!r}, not noise ('epsilon'). {takes}")
-    name = type(nets.sd).__name__
     if getattr(nets.sd, "unet", None) is None:
         raise ValueError(f"{name} has no UNet (a diffusion transformer?), so no cross-attention to read. {takes}")
     if hasattr(nets.sd, "text_encoder_2") or nets.sd.unet.config.get("addition_embed_type"):
         raise ValueError(f"{name} is of the SDXL kind, with two text encoders. {takes}")
+    if nets.sd.unet.config.get("encoder_hid_dim_type") is not None:
+        raise ValueError(
+            f"{name} has an IP-Adapter, which needs a picture to go by: unload_ip_adapter() first. {takes}"
+        )
+    betas = scheduler.config.get("beta_schedule") in BETAS or scheduler.config.get("trained_betas") is not None
+    if not betas or scheduler.config.get("use_flow_sigmas"):
+        raise ValueError(
+            f"{type(scheduler).__name__} has no noise schedule that DDIM knows ({', '.join(BETAS)}): flow matching, or a "
+            f"schedule of sigmas alone. {takes}"
+        )
     channels, expected = nets.sd.unet.config.in_channels, nets.sd.vae.config.latent_channels
     if channels != expected:
         raise ValueError(f"{name}'s UNet takes {channels} channels, not {expected}: inpainting or depth? {takes}")
@@ -239,6 +265,24 @@ def load(
         low_memory=low_memory,
         target=device,
     )
+
+
+def load_painter(source: str = "toy", dtype: str | None = None) -> Any:
+    """A text-to-image pipeline to trace: "toy" (bundled), a folder or an id of the hub, on the device that is there.
+
+    Raises:
+        ValueError: no such dtype. OSError: no pipeline there.
+    """
+    device, precision = device_and_dtype()
+    if dtype not in (None, "bfloat16", *DTYPES):
+        raise ValueError(f"dtype={dtype!r}: choose bfloat16, {' or '.join(DTYPES)}")
+    if precision != torch.float32:
+        precision = torch.bfloat16  # whose range the transformers need
+    precision = precision if dtype is None else getattr(torch, dtype)
+    folder = str(data_dir() / PRESETS["toy"].sd) if source == "toy" else source
+    pipe = load_any_pipeline(folder, precision, source != "toy").to(device)
+    pipe.set_progress_bar_config(disable=source == "toy")
+    return pipe
 
 
 def _open_clip(name: str, pretrained: str | None = None) -> tuple[Any, Any, Any]:

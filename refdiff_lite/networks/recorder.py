@@ -72,6 +72,7 @@ class Recording:
 
 _RUNNING: WeakKeyDictionary[torch.nn.Module, list[Recording]] = WeakKeyDictionary()
 _STOPPING = threading.local()
+_LOCK = threading.Lock()
 
 
 def running(model: torch.nn.Module) -> list[Recording]:
@@ -166,7 +167,6 @@ def record(
     family = family_of(base)
     state = Recording(wanted.kind, threading.get_ident())
     signature = inspect.signature(type(base).forward)
-    ran: set[str] = set()
     calls = 0
 
     def before_model(module: Any, args: tuple, kwargs: dict) -> None:
@@ -181,21 +181,26 @@ def record(
             state.call, state.waiting = call, set(chosen)
             calls += 1
 
+    def after_model(module: Any, args: tuple, output: Any) -> None:
+        if threading.get_ident() == state.thread and state.call is not None and state.waiting:
+            raise RuntimeError(
+                f"the model ran, but {', '.join(n for n in chosen if n in state.waiting)} did not: it is compiled or exported "
+                f"in a way that leaves its modules out, or a cache of attention spares them; give the plain "
+                f"{type(base).__name__}, or switch the cache off"
+            )
+
     with ExitStack() as stack:
-        _RUNNING.setdefault(base, []).append(state)
+        with _LOCK:
+            _RUNNING.setdefault(base, []).append(state)
         stack.callback(_RUNNING[base].remove, state)
         if compiled(model):  # compiled code would pass by the hooks
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.callback(base.register_forward_pre_hook(before_model, with_kwargs=True).remove)
+        stack.callback(base.register_forward_hook(after_model).remove)
         for short, (full, module) in chosen.items():
-            for handle in _watch_module(base, family, state, short, full, module, wanted, sink, ran):
+            for handle in _watch_module(base, family, state, short, full, module, wanted, sink):
                 stack.callback(handle.remove)
         yield state
-    if calls and len(ran) < len(chosen):
-        raise RuntimeError(
-            f"the model ran, but {', '.join(n for n in chosen if n not in ran)} did not: it is compiled or exported in "
-            f"a way that leaves its modules out; give the plain {type(base).__name__}"
-        )
 
 
 def _watch_module(
@@ -207,7 +212,6 @@ def _watch_module(
     module: torch.nn.Module,
     wanted: Wanted,
     sink: Callable[[Call, str, Seen, Any], None],
-    ran: set[str],
 ) -> Iterator[Any]:
     """Hooks that put a watch around each run of an attention module, and take it away even where the run fails."""
     watches: list[_Watch] = []
@@ -223,7 +227,6 @@ def _watch_module(
         layout = family.layout(base, call.arguments, full, seen.query.shape[2], seen.key.shape[2])
         with torch.no_grad():
             sink(call, short, seen, layout)
-        ran.add(short)
         state.waiting.discard(short)
         if getattr(_STOPPING, "model", None) is base and not any(r.waiting for r in running(base)):
             raise Enough
@@ -260,10 +263,15 @@ def run_for_attention(model: torch.nn.Module, *args: Any, **kwargs: Any) -> None
     base = getattr(model, "_orig_mod", model)
     if not running(base):
         raise ValueError("nothing is being recorded: call run_for_attention within record_attention")
-    _STOPPING.model = base
+    stop_when_recorded(base)
     try:
         model(*args, **kwargs)
     except Enough:
         pass
     finally:
-        _STOPPING.model = None
+        stop_when_recorded(None)
+
+
+def stop_when_recorded(model: torch.nn.Module | None) -> None:
+    """Let this thread's calls of a model end with :class:`Enough` as soon as all wanted layers have run; None ends that."""
+    _STOPPING.model = getattr(model, "_orig_mod", model)

@@ -47,6 +47,18 @@ class Seen(NamedTuple):
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         return cls(query.detach(), key.detach(), value.detach(), attn_mask, scale)
 
+    def rows(self, rows: slice) -> Seen:
+        """The same for some rows of the batch."""
+        mask, output = self.mask, self.output
+        return Seen(
+            self.query[rows],
+            self.key[rows],
+            self.value[rows],
+            mask[rows] if mask is not None and len(mask) > 1 else mask,
+            self.scale,
+            None if output is None else output[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Wanted:

@@ -39,7 +39,8 @@ def load_scenes(cache: Path, split: str, count: int, side: int = SIDE) -> tuple[
     """The first ``count`` scenes of a split, drawn once and kept in ``cache``.
 
     Returns:
-        images (count, side, side, 3) uint8, memory-mapped, and the things of each. No masks: training sees none.
+        images (count, side, side, 3) uint8, memory-mapped, and the things of each. No masks: no trainer is given one
+        (though half of the close-ups stand on black, cut along their outline).
     """
     stem = cache / f"{split}-{side}-{count}"
     if not stem.with_suffix(".jsonl").exists():

@@ -1,83 +1,38 @@
 """The harness: nothing lost, nothing counted twice, nothing mixed; and what the bundled networks must keep."""
 
+import io
 import json
 import multiprocessing
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-import zlib
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from harness import CHEAP, FakeModel, lines, run
+from matplotlib.figure import Figure
+from PIL import Image
 from pycocotools import mask as coco_mask
 
-from refdiff_lite import RefDiff, RefDiffConfig
+from refdiff_lite import RefDiff
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.evaluation.journal import weights_digest
+from refdiff_lite.evaluation.journal import Journal, weights_digest
+from refdiff_lite.evaluation.report import show_intervals
 from refdiff_lite.evaluation.run import METHODS, evaluate, evaluate_scene, table
 from refdiff_lite.files import data_dir
-
-CHEAP = ["full", "random", "largest", "oracle"]
-
-
-class FakeScene:
-    """Answers at once and always alike: the variants take the object that the text's checksum names."""
-
-    def __init__(self, image, masks, config):
-        self.full_size, self.masks, self.config = image.shape[:2], torch.from_numpy(masks), config
-
-    def proposals(self, kind, word=None):
-        return self.masks
-
-    def to_full(self, mask):
-        return mask.numpy()
-
-    def segment(self, text, variant, kind):
-        best = zlib.crc32(text.encode()) % len(self.masks)
-        scores = torch.arange(len(self.masks)).float()
-        return SimpleNamespace(mask=self.masks[best].numpy(), masks=self.masks, scores={"S_G": scores, "S_D": -scores})
-
-
-class FakeModel:
-    def __init__(self, seed=0, weight=0.0, delay=0.0, fail=()):
-        self.config, self.delay, self.fail, self.asked = RefDiffConfig.toy(seed=seed), delay, fail, 0
-        net = torch.nn.Linear(2, 2)
-        torch.nn.init.constant_(net.weight, weight)
-        torch.nn.init.zeros_(net.bias)
-        net.dtype = torch.float32
-        self.networks = SimpleNamespace(name="fake", sd=SimpleNamespace(vae=net, unet=net, text_encoder=net), clip=net)
-
-    def set_image(self, image, oracle):
-        self.asked += 1
-        time.sleep(self.delay)
-        if self.asked in self.fail:
-            raise RuntimeError("out of memory")
-        return FakeScene(image, oracle, self.config)
 
 
 @pytest.fixture(scope="module")
 def data():
     return load_toyref("val")
-
-
-def run(out, data, model=None, variants=CHEAP, **kwargs):
-    """Evaluate without drawing a report, which takes longer than all of these runs; test_report.py looks at one."""
-    with patch("refdiff_lite.evaluation.run.write_report"):
-        return evaluate(
-            model or FakeModel(), data, variants, "oracle", out, {"data": "toyref", "split": "val"}, **kwargs
-        )
-
-
-def lines(out):
-    return (out / "results.jsonl").read_text().splitlines()
 
 
 def test_numbers_are_those_that_pycocotools_finds(tmp_path, data):
@@ -153,7 +108,7 @@ def test_a_line_damaged_in_the_middle_is_told(tmp_path, data):
     (part,) = (tmp_path / "parts").iterdir()
     first, *rest = part.read_bytes().splitlines(keepends=True)
     part.write_bytes(first[:50] + b"\n" + b"".join(rest))
-    with pytest.raises(ValueError, match=r"damaged in line 1; delete that line or start again with --fresh"):
+    with pytest.raises(ValueError, match=r"line 1 of \S+ is damaged or was changed: delete that line"):
         run(tmp_path, data[:3])
 
 
@@ -196,7 +151,7 @@ def test_failures_are_rows_with_their_reason_and_iou_0(tmp_path, data):
     missing = replace(data[1], path=tmp_path / "none.jpg")
     damaged = replace(data[2], segmentations=({"size": [9, 9], "counts": ""}, *data[2].segmentations[1:]))
     samples = [bad_sentence, missing, damaged, data[3], data[4]]
-    summary = run(tmp_path / "out", samples, FakeModel(fail=(2,)))
+    summary = run(tmp_path / "out", samples, FakeModel(fail=(3,)))
     rows = [json.loads(line) for line in lines(tmp_path / "out")]
     assert len(rows) == len(CHEAP) * sum(len(s.records) for s in samples)
     reasons = {r["image_id"]: r["error"] for r in rows if "error" in r and r["image_id"] != data[0].image_id}
@@ -220,6 +175,149 @@ def test_retry_runs_only_what_failed(tmp_path, data):
     model = FakeModel()
     assert run(tmp_path / "out", data[:4], model, retry=True)["errors"] == 0
     assert (model.asked, lines(tmp_path / "out")) == (1, lines(tmp_path / "good"))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_few_images_have_a_report_too(tmp_path, data, limit):
+    evaluate(FakeModel(), data, CHEAP, "oracle", tmp_path, limit=limit)
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_intervals_of_single_images_hold_their_values_and_can_be_drawn(tmp_path):
+    """Of the 160 test scenes 72 could not be drawn alone."""
+    for number, sample in enumerate(load_toyref("test")[::10]):
+        summary = run(tmp_path / str(number), [sample])
+        for s in (s for styles in summary["variants"].values() for s in styles.values()):
+            for metric in ("accuracy", "mIoU", "oIoU", "Pr@0.5"):
+                low, high = s[f"{metric}_95"]
+                assert 0 <= low <= s[metric] <= high <= 1
+                assert low < high
+        show_intervals(summary, Figure().add_subplot())
+
+
+def test_a_variant_counts_once(tmp_path, data):
+    once = run(tmp_path / "once", data[:3], variants=["largest", "full"])
+    for n, variants in enumerate((["largest", "full", "largest"], ["largest", "largest", "full", "full"])):
+        assert run(tmp_path / str(n), data[:3], variants=variants) == once
+        assert lines(tmp_path / str(n)) == lines(tmp_path / "once")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"limit": 2, "shard": (3, 3)}, "shard 3/3 of 2 images is empty: take at most 2 shards"),
+        ({"limit": 1, "shard": (2, 2)}, "shard 2/2 of 1 images is empty"),
+        ({"shard": (41, 50)}, "shard 41/50 of 40 images is empty"),
+        ({"limit": 0}, "a limit of 0 images leaves nothing"),
+        ({"limit": -1}, "a limit of -1 images leaves nothing"),
+        ({"variants": []}, "no variant is given: choose among g, gs"),
+        ({"kind": "best"}, "unknown proposals 'best': choose one of weak"),
+        ({"data": []}, "none of the 0 images has an expression"),
+        ({"data": [replace(load_toyref("val")[0], records=())]}, "none of the 1 images has an expression .* style"),
+        ({"data": load_toyref("val")[:2] * 2}, "image 20000 comes 2 times in the data"),
+        ({"data": [replace(s, records=s.records * 2) for s in load_toyref("val")[:1]]}, "have the same sent_id"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(tmp_path, data, change, said):
+    model, change = FakeModel(), {"data": data[:40], "variants": CHEAP, "kind": "oracle"} | change
+    with pytest.raises(ValueError, match=said):
+        evaluate(model, change.pop("data"), change.pop("variants"), change.pop("kind"), tmp_path / "out", **change)
+    assert model.asked == 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_without_expressions_do_not_count(tmp_path, data):
+    silent = [replace(s, records=()) for s in data[10:13]]
+    assert run(tmp_path / "a", [silent[0], *data[:2], *silent[1:]]) == run(tmp_path / "b", data[:2])
+    assert run(tmp_path / "c", [*silent, *data[:3]], limit=2)["images"] == 2
+
+
+def test_rows_say_what_was_not_read(data):
+    record = replace(data[0].records[0], text="the cat " * 10)
+    (row,) = evaluate_scene(FakeModel(), replace(data[0], records=(record,)), ["gs"], "oracle")
+    assert row["unread"] == record.text[77:]
+    assert all("unread" not in r for r in evaluate_scene(FakeModel(), data[0], ["gs", "largest"], "oracle"))
+
+
+class Odd:
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError(f"bad {Odd()}"), OSError(f"cannot read {io.BytesIO()!r}"), TypeError(f"{open} and {Odd().__init__}"),
+     RuntimeError("at 0x7F00ABCDEF12, 0Xdeadbeef")],
+)  # fmt: skip
+def test_reasons_hold_no_addresses_so_equal_failures_are_equal(tmp_path, data, error):
+    for out in ("a", "b"):
+        run(tmp_path / out, data[:2], FakeModel(fail=(1,), error=error))
+    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+    assert "0x…" in lines(tmp_path / "a")[0]
+    assert not re.search("0[xX][0-9a-fA-F]", "".join(lines(tmp_path / "a")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"records": ("text", "the \ud83d cat")},
+        {"records": ("text", "\udcff")},
+        {"records": ("style", "\ud800")},
+        {"records": ("style", None)},
+        {"segmentations": ({"size": [-1, -1], "counts": ""},)},
+        {"size": (-128, -128)},
+        {"size": (0, 128)},
+        {"path": Path("no\0where.jpg")},
+    ],
+)
+def test_a_bad_image_or_sentence_does_not_stop_the_run(tmp_path, data, change):
+    (what, value), first = next(iter(change.items())), data[0]
+    if what == "records":
+        value = (replace(first.records[0], **{value[0]: value[1]}), *first.records[1:])
+    elif what == "segmentations":
+        value = (*value, *first.segmentations[1:])
+    summary = evaluate(FakeModel(), [replace(first, **{what: value}), *data[1:3]], CHEAP, "oracle", tmp_path)
+    assert summary["rows"] == len(CHEAP) * sum(len(s.records) for s in data[:3])
+    assert not [r for r in map(json.loads, lines(tmp_path)) if "error" in r and r["image_id"] != first.image_id]
+    if what != "records":  # a damaged object costs its own sentences alone
+        lost = [r for r in first.records if what != "segmentations" or r.target == 0]
+        assert summary["failed"] == len(CHEAP) * len(lost) > 0
+
+
+@pytest.mark.parametrize("spoil", ["gone", "another size", "no image", "empty", "a folder"])
+def test_a_picture_spoilt_after_its_evaluation_does_not_cost_the_report(tmp_path, data, spoil):
+    path = tmp_path / "x.jpg"
+    shutil.copy(data[0].path, path)
+    samples = [replace(data[0], path=path), *data[1:3]]
+    evaluate(FakeModel(), samples, ["full"], "oracle", tmp_path / "out")
+    before = lines(tmp_path / "out")
+    assert "IoU 0.00, image 20000" in (tmp_path / "out" / "report.html").read_text()
+    path.unlink()
+    if spoil == "another size":
+        Image.new("RGB", (9, 9)).save(path)
+    elif spoil == "a folder":
+        path.mkdir()
+    elif spoil != "gone":
+        path.write_bytes(b"no image" if spoil == "no image" else b"")
+    evaluate(FakeModel(), samples, ["full"], "oracle", tmp_path / "out")
+    assert lines(tmp_path / "out") == before
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "no picture: " in page
+    assert "image/jpeg" in page  # the others'
+
+
+def test_locks_are_gone_when_the_work_is_done(tmp_path, data):
+    def locks():
+        return sorted(p.name for p in tmp_path.rglob(".shard*"))
+
+    journal = Journal(tmp_path)
+    with journal.at_work((1, 2)), Journal(tmp_path).at_work((1, 2)):  # one process may take it twice
+        assert locks() == [".shard1of2.lock"]
+    assert locks() == []
+    run(tmp_path, data[:2])
+    assert locks() == []
+    with pytest.raises(RuntimeError, match="stop"), journal.at_work((2, 2)):
+        raise RuntimeError("stop")
+    assert locks() == []
 
 
 def test_unknown_variant(tmp_path, data):
@@ -301,6 +399,7 @@ def test_a_second_command_on_the_same_images_is_refused_until_the_first_ends(tmp
             with pytest.raises(ValueError, match="another command is at work on shard1of1 in"):
                 run(out, data, model, **changes)
             assert model.asked == 0
+            assert [p.name for p in out.glob(".shard*")] == [".shard1of1.lock"]  # the refused leave none
             assert time.monotonic() - start < 3
         assert first.is_alive()
     finally:
@@ -329,8 +428,8 @@ def launch(arguments, out, processes=1):
     launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no",
                 "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1", "--num_processes", str(processes)]  # fmt: skip
     return subprocess.run(
-        [sys.executable, *(launcher if processes > 1 else []), "-m", "refdiff_lite.evaluation.run", *arguments, "--out", str(out)],
-        capture_output=True, text=True, timeout=900, cwd=Path(__file__).parents[1],
+        [sys.executable, *(launcher if processes > 1 else []), "-m", "refdiff_lite.evaluation", *arguments, "--out", str(out)],
+        capture_output=True, text=True, timeout=900, cwd=Path(__file__).parents[2],
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import pytest
 from builders import row
 
 from refdiff_lite.evaluation.published import PUBLISHED
-from refdiff_lite.evaluation.summary import comparable, gains, latex, slices, summarise, table
+from refdiff_lite.evaluation.summary import comparable, gains, latex, percent, slices, summarise, table
 
 
 def test_summarise_by_hand():
@@ -13,7 +13,9 @@ def test_summarise_by_hand():
     assert found["mIoU"] == pytest.approx(0.3)
     assert [found[f"Pr@{x}"] for x in (0.5, 0.6)] == [0.5, 0]
     assert (found["accuracy"], found["chance"], found["errors"], found["images"]) == (0.5, 0.25, 1, 2)
-    assert found["mIoU_95"] == pytest.approx((0.1, 0.5))
+    low, high = found["mIoU_95"]  # two images tell hardly anything
+    assert low < 0.1
+    assert high > 0.5
     assert summarise([]) == {"n": 0}
 
 
@@ -30,18 +32,49 @@ def test_slices_part_the_rows():
     assert found["style"]["noun"]["mIoU"] == 0.25
 
 
+@pytest.mark.parametrize("count", [1, 7, 160])
+def test_where_all_are_right_the_interval_says_how_many_they_were(count):
+    """ "100 (100 to 100)" it was, however few."""
+    found = summarise([row(10, 10, True, image=n) for n in range(count)])
+    for metric in ("accuracy", "mIoU", "oIoU", "Pr@0.9"):
+        assert found[f"{metric}_95"] == pytest.approx((count / (count + 1.96**2), 1), abs=1e-4)
+    nothing = summarise([row(0, 10, False, image=n) for n in range(count)])
+    assert nothing["accuracy_95"] == pytest.approx((0, 1 - count / (count + 1.96**2)), abs=1e-4)
+
+
 def test_gains_are_paired():
-    rows = [row(n, 10, True, image=n, sent=n, variant="ds") for n in range(6)]
-    rows += [row(n + 2, 10, True, image=n, sent=n, variant="full") for n in range(6)]
+    """Each image its own difficulty: the difference is far surer than either mean."""
+    rows = [row(n % 80, 100, n % 3 == 0, image=n, sent=0, variant="ds") for n in range(90)]
+    rows += [row(n % 80 + 20 - n % 2, 100, n % 3 < 2 - n % 2, image=n, sent=0, variant="full") for n in range(90)]
     found = gains(rows)
     assert list(found) == ["full − ds"]
-    assert found["full − ds"]["mIoU"] == pytest.approx(0.2)
-    assert found["full − ds"]["mIoU_95"] == pytest.approx((0.2, 0.2))  # every sentence gains the same
+    one = found["full − ds"]
+    assert one["n"] == 90
+    assert one["mIoU"] == pytest.approx(0.195)
+    assert one["mIoU_95"] == pytest.approx((0.194, 0.196), abs=2e-4)
+    assert one["accuracy"] == pytest.approx(15 / 90)
+    low, high = one["accuracy_95"]
+    assert 0.05 < low < 15 / 90 < high < 0.3
+
+
+def test_gains_pair_sentences_of_their_image():
+    """Two images may number their sentences alike."""
+    rows = [row(k * 10, 10, True, image=k, sent=1, variant="full") for k in (0, 1)]
+    rows += [row(0, 10, False, image=k, sent=1, variant="ds") for k in (1, 0)]
+    assert gains(rows)["full − ds"]["n"] == 2
+    assert gains(rows)["full − ds"]["mIoU"] == 0.5
+
+
+def test_no_difference_at_all_is_no_certainty():
+    rows = [row(5, 10, True, image=n, variant=v) for v in ("full", "ds") for n in range(10)]
+    low, high = gains(rows)["full − ds"]["mIoU_95"]
+    assert -0.3 < low < -0.2
+    assert high == pytest.approx(-low)
 
 
 ABOUT = {
     "data": "refcoco", "split": "val", "split_by": "unc", "refs": 3811, "published_refs": 3811, "preset": "sd15",
-    "proposals": "sam", "complete": True, "images": 1500, "images_total": 1500,
+    "proposals": "sam", "sam": "sam-huge", "complete": True, "images": 1500, "images_total": 1500,
 }  # fmt: skip
 
 
@@ -49,7 +82,8 @@ ABOUT = {
     ("change", "said"),
     [
         ({"preset": "toy"}, "preset toy"),
-        ({"proposals": "oracle"}, "proposals are oracle"),
+        ({"proposals": "oracle"}, "our proposals oracle"),
+        ({"sam": "sam-base"}, "our proposals sam (sam-base)"),
         ({"complete": False, "images": 3}, "only 3 of 1500 images"),
         ({"refs": 9}, "holds 9 references here, 3811"),
     ],
@@ -68,6 +102,32 @@ def test_nothing_published(about):
     assert "nothing was published" in notes[0]
 
 
+@pytest.mark.parametrize(
+    ("method", "used", "never"),
+    [
+        ("Ref-Diff (2023)", "Stable Diffusion 1.5, CLIP ViT-B/16, SAM", "FLUX"),
+        ("Ref-Diff DS", "CLIP ViT-B/16, SAM", "Diffusion"),
+        ("Ref-Diff G,", "Stable Diffusion", "CLIP"),
+        ("Global-Local", "ViT-B/32, FreeSOLO", "Diffusion"),
+        ("CaR", "CLIP", "Diffusion"),
+        ("TAS", "captioner", "Diffusion"),
+        ("HybridGL", "GEM", "Diffusion"),
+        ("RefAM", "FLUX", "ViT"),
+    ],
+)
+def test_each_published_row_says_what_it_used(method, used, never):
+    found = [p for p, _ in comparable(ABOUT)[0] if p.method.startswith(method)]
+    assert found
+    assert all(used in p.networks and never not in p.networks for p in found)
+    assert not any("Stable Diffusion" in note or "ViT" in note for note in comparable(ABOUT)[1])
+
+
+def test_hybridgl_has_both_metrics_on_every_split():
+    found = {p.metric: p.values for p in PUBLISHED if p.method.startswith("HybridGL")}
+    assert list(found["mIoU"].values()) == [49.48, 53.37, 45.19, 43.40, 49.13, 37.17, 51.25, 51.59]
+    assert found["mIoU"].keys() == found["oIoU"].keys()
+
+
 def test_published_numbers_are_percent_of_known_splits():
     for p in PUBLISHED:
         assert p.metric in ("oIoU", "mIoU")
@@ -79,12 +139,21 @@ def test_tables_have_ours_and_theirs():
     one = summarise([row(50, 100, True)])
     summary = ABOUT | {
         "n": 1, "variants": {"full": {"all": one, "noun": one}}, "comparable": notes,
-        "published": [{"method": p.method, "metric": p.metric, "value": v} for p, v in rows],
+        "published": [{"method": p.method, "networks": p.networks, "metric": p.metric, "value": v} for p, v in rows],
     }  # fmt: skip
     markdown, tex = table(summary), latex(summary)
-    assert "| full | noun | 1 | 0 | 25 | 100.0 (100–100) | 50.0 (50–50) |" in markdown
-    assert "| Ref-Diff (2023) | mIoU | 37.21 |" in markdown
+    assert "| full | noun | 1 | 0 | 25 | 100.0 (20–100) | 50.0 (10–90) |" in markdown
+    assert "| Ref-Diff (2023) | Stable Diffusion 1.5, CLIP ViT-B/16, SAM ViT-H | mIoU | 37.21 |" in markdown
     assert "- oIoU and mIoU are two metrics" in markdown
     assert r"full & 50.00 & 50.00 & 100.00 \\" in tex
     assert r"Ref-Diff (2023) & -- & 37.21 & -- \\" in tex
     assert all(line.startswith("%") or line.endswith((r"\\", r"\midrule")) for line in tex.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [((0.999, 0.9974, 1), "99.9 (99–100)"), ((0.5, 0.07, 0.93), "50.0 (7–93)"), ((0, 0, 0.001), "0.0 (0–1)"),
+     ((0.294, 0.2941, 0.2949), "29.4 (29–30)")],
+)  # fmt: skip
+def test_bounds_are_rounded_outwards(numbers, shown):
+    assert percent(*numbers) == shown

@@ -1,8 +1,12 @@
-"""Weights on the hub: the table, and refusals before any download."""
+"""Weights on the hub: the table, refusals before any download, and a cache that holds what it should."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from refdiff_lite.cli import app
@@ -30,13 +34,117 @@ def test_presets_and_clip_models_are_in_the_table():
     assert {sd15.sd, sd15.clip, sd15.sam, *CLIP_MODELS} <= hub.WEIGHTS.keys()
 
 
-def test_what_is_in_the_cache_is_not_counted(empty_cache, monkeypatch):
-    weights = hub.WEIGHTS["sd15"]
-    assert weights.to_download == sum(weights.files.values()) > 2e9
-    unet = "unet/diffusion_pytorch_model.fp16.safetensors"
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda repo, file, revision: "x" if file == unet else None)
-    assert unet not in weights.missing()
-    assert weights.to_download == sum(weights.files.values()) - weights.files[unet]
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1719125304\n"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A small entry of the table, whose files lie in a cache as the hub's client keeps them."""
+    save_file({"a": torch.zeros(100, 100), "b": torch.zeros(3)}, tmp_path / "w.safetensors", metadata={"format": "pt"})
+    size = (tmp_path / "w.safetensors").stat().st_size
+    weights = hub.Weights(
+        "some/model", "0" * 40, {"config.json": 0, "merges.txt": 0, "unet/w.safetensors": size}, "MIT"
+    )
+    monkeypatch.setitem(hub.WEIGHTS, "small", weights)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    folder = tmp_path / "hub" / "models--some--model" / "snapshots" / weights.revision
+    (folder / "unet").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "merges.txt").write_text("a b")
+    (tmp_path / "w.safetensors").replace(folder / "unet" / "w.safetensors")
+    monkeypatch.setattr(
+        hub,
+        "try_to_load_from_cache",
+        lambda repo, file, revision: str(folder / file) if (folder / file).exists() else None,
+    )
+    return folder
+
+
+def test_what_is_in_the_cache_is_not_counted(cache):
+    weights, file = hub.WEIGHTS["small"], cache / "unet" / "w.safetensors"
+    assert (weights.missing(), weights.to_download) == ([], 0)
+    file.unlink()
+    assert (weights.missing(), weights.to_download) == (["unet/w.safetensors"], weights.files["unet/w.safetensors"])
+    assert hub.WEIGHTS["sd15"].to_download == sum(hub.WEIGHTS["sd15"].files.values()) > 2e9
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def header(content, text):
+    return len(text).to_bytes(8, "little") + text + content[8 + int.from_bytes(content[:8], "little") :]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("unet/w.safetensors", lambda c: b""),
+        ("unet/w.safetensors", lambda c: POINTER),
+        ("unet/w.safetensors", cut),
+        ("unet/w.safetensors", lambda c: c[:-1]),
+        ("unet/w.safetensors", lambda c: c + b"0"),
+        ("unet/w.safetensors", lambda c: c[:5]),
+        ("unet/w.safetensors", lambda c: bytes(len(c))),
+        ("unet/w.safetensors", lambda c: b"<!DOCTYPE html>" + c[15:]),
+        ("unet/w.safetensors", lambda c: header(c, b"{}")),
+        ("unet/w.safetensors", lambda c: header(c, b"[1]")),
+        ("unet/w.safetensors", lambda c: header(c, json.dumps({"a": {"data_offsets": [0, 16]}}).encode())[:74]),
+        ("config.json", lambda c: b""),
+        ("config.json", lambda c: POINTER),
+        ("config.json", lambda c: b'{"a": '),
+        ("merges.txt", lambda c: b""),
+        ("merges.txt", lambda c: POINTER),
+    ],
+)
+def test_a_damaged_file_is_missing_and_is_fetched_anew(cache, monkeypatch, name, damage):
+    file, weights, asked = cache / name, hub.WEIGHTS["small"], []
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert weights.missing() == [name]
+
+    def download(allow_patterns, force_download=False, **where):
+        asked.append((allow_patterns, force_download))
+        if force_download:
+            file.write_bytes(whole)
+        return str(cache)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert hub.fetch("small") == cache
+    assert asked == [([name], True), (list(weights.files), False)]
+    assert weights.missing() == []
+
+
+def test_what_stays_damaged_is_told(cache, monkeypatch):
+    (cache / "config.json").write_bytes(POINTER)
+    monkeypatch.setattr(hub, "snapshot_download", lambda **k: str(cache))
+    with pytest.raises(OSError, match=r"config\.json of some/model is damaged"):
+        hub.fetch("small")
+
+
+def test_a_damaged_cache_is_not_ready_offline(cache, monkeypatch):
+    (cache / "unet" / "w.safetensors").write_bytes(POINTER)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match="small are not on this machine, or are damaged"):
+        hub.fetch("small")
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(36, "File name too long")])
+def test_a_cache_that_may_not_be_looked_at(cache, monkeypatch, error):
+    """As root sees any folder, the refusal is played."""
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(hub, "try_to_load_from_cache", refuse)
+    monkeypatch.setattr(hub.shutil, "disk_usage", refuse)
+    assert hub.free_bytes(Path("/closed/hub")) == 0
+    with pytest.raises(OSError, match=r"only 0\.0 GB are free.*that you may write to"):
+        hub.fetch("small")
+    found = CliRunner().invoke(app, ["doctor"])
+    assert found.exit_code == 0, found.output
+    assert "missing or damaged" in found.output
 
 
 def test_offline_is_refused_with_the_way_out(empty_cache, monkeypatch):
@@ -59,11 +167,11 @@ def test_free_bytes_of_a_folder_that_is_not_there_yet(tmp_path):
 
 def test_exactly_the_listed_files_are_fetched_at_their_revision(empty_cache, monkeypatch, tmp_path):
     asked = {}
-    monkeypatch.setattr(hub, "snapshot_download", lambda repo, **k: asked.update(repo=repo, **k) or str(tmp_path))
+    monkeypatch.setattr(hub, "snapshot_download", lambda **k: asked.update(k) or str(tmp_path))
     assert hub.fetch("sam-base") == tmp_path
     weights = hub.WEIGHTS["sam-base"]
     assert asked == {
-        "repo": weights.repo,
+        "repo_id": weights.repo,
         "revision": weights.revision,
         "allow_patterns": list(weights.files),
         "local_files_only": False,

@@ -357,6 +357,45 @@ def test_grouped_keys_causal_masks_and_scales_are_those_of_the_call():
     torch.testing.assert_close(found[:, :, 0] @ v.repeat_interleave(2, 1), truth)
 
 
+def test_a_layer_that_a_cache_spares_in_one_call_is_an_error_and_no_smaller_mean(models):
+    model, kept = models("flux"), {}
+    module = attention_modules(model.model)["transformer_blocks.1"]
+    forward = module.forward
+
+    def cached(*args, **kwargs):  # as pyramid attention broadcast does
+        if "out" not in kept:
+            kept["out"] = forward(*args, **kwargs)
+        return kept["out"]
+
+    module.forward = cached
+    try:
+        with record_attention(model.model):
+            model()
+            with pytest.raises(RuntimeError, match=r"transformer_blocks\.1 was not seen"):
+                model()
+    finally:
+        del module.forward
+    block = model.model.transformer_blocks[1]
+    block.forward = lambda hidden_states, encoder_hidden_states, **kwargs: (encoder_hidden_states, hidden_states)
+    try:
+        with (
+            record_attention(model.model),
+            pytest.raises(RuntimeError, match=r"but transformer_blocks\.1 did not: .*cache"),
+        ):
+            model()
+    finally:
+        del block.forward
+
+
+def test_maps_that_are_of_no_word_are_not_read_as_such(models):
+    for kind in ("self", "text"):
+        with record_attention(models("sd3").model, kind=kind, heads="each") as record:
+            models("sd3")()
+        with pytest.raises(ValueError, match=f"{kind}-attention has no map of a word"):
+            word_map(record, [1], (8, 8), row=0)
+        assert record.row(1)[0].shape == ((4, 6, 24) if kind == "self" else (7, 7))
+
+
 # Several rows, calls and users
 
 

@@ -9,8 +9,18 @@ from types import SimpleNamespace
 import numpy as np
 import open_clip
 import pytest
+import tiny_pipelines
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+    UNet2DConditionModel,
+)  # fmt: skip
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from refdiff_lite import RefDiff, RefDiffConfig, attention, ranking
@@ -168,6 +178,10 @@ def pretend(nets, **changes):
     [
         (dict(scheduler=DDIMScheduler(prediction_type="v_prediction")), "'v_prediction', not noise"),
         (dict(scheduler=DDIMScheduler(prediction_type="sample")), "'sample', not noise"),
+        (dict(scheduler=FlowMatchEulerDiscreteScheduler()), "FlowMatchEulerDiscreteScheduler has no noise schedule"),
+        (dict(scheduler=EDMEulerScheduler()), "EDMEulerScheduler has no noise schedule"),
+        (dict(scheduler=DDPMScheduler(beta_schedule="sigmoid")), "DDPMScheduler has no noise schedule"),
+        (dict(scheduler=DPMSolverMultistepScheduler(use_flow_sigmas=True)), "has no noise schedule that DDIM knows"),
         (dict(unet=None), "diffusion transformer"),
         (dict(text_encoder_2=1), "SDXL"),
     ],
@@ -175,6 +189,30 @@ def pretend(nets, **changes):
 def test_other_kinds_of_diffusion_models_are_refused(sd15_nets, changes, said):
     with pytest.raises(ValueError, match=rf"{said}.*SD 1\.4, 1\.5 or 2\.1-base"):
         RefDiff(pretend(sd15_nets, **changes))
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux", "pixart"])
+def test_real_pipelines_of_transformers_are_refused(sd15_nets, name):
+    with pytest.raises(ValueError, match=r"Pipeline has no UNet.*SD 1\.4"):
+        RefDiff(replace(sd15_nets, sd=tiny_pipelines.PIPELINES[name]()[0]))
+
+
+def test_an_ip_adapter_is_refused(sd15_nets):
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(block_out_channels=(32, 32, 32, 32), encoder_hid_dim=8)
+    unet.register_to_config(encoder_hid_dim_type="ip_image_proj")  # as load_ip_adapter does
+    with pytest.raises(ValueError, match=r"unload_ip_adapter\(\) first"):
+        RefDiff(pretend(sd15_nets, unet=unet))
+
+
+def test_a_textual_inversion_of_several_vectors_is_refused_and_of_one_is_read(sd15_shape, sd15_nets, photo):
+    sd = copy.deepcopy(sd15_shape)
+    sd.load_textual_inversion({"<toy>": torch.randn(2, 32)})
+    sd.load_textual_inversion({"<one>": torch.randn(1, 32)})
+    scene = RefDiff(replace(sd15_nets, sd=sd), RefDiffConfig.paper()).set_image(photo)
+    with pytest.raises(ValueError, match=r"'<toy> on the left' has a textual inversion of several vectors"):
+        scene.segment("<toy> on the left", "g")
+    assert np.isfinite(scene.segment("<one> on the left", "g").word_map).all()
 
 
 def test_inpainting_is_refused(sd15_nets):

@@ -36,8 +36,18 @@ def test_summary_compares_expression_by_expression():
     assert found["change"] == 0.25
     assert 0 < found["change_interval"][0] < 0.25 < found["change_interval"][1] < 0.5
     same = ablation.summary(base, base, images)
-    assert same["change_interval"] == [0, 0]  # paired: no spread where nothing differs
+    assert same["change_interval"] == [0, 0]  # the row that the others are compared with
+    low, high = ablation.summary(list(base), base, images)["change_interval"]  # another row that agrees 40 times
+    assert -0.1 < low < -0.05
+    assert 0.05 < high < 0.1
     assert same["interval"][0] < 0.5 < same["interval"][1]
+
+
+@pytest.mark.parametrize("images", [1, 12, 160])
+def test_all_right_is_no_interval_of_width_0(images):
+    found = ablation.summary([1.0] * images, [0.0] * images, list(range(images)))
+    assert found["value"] == found["change"] == found["interval"][1] == found["change_interval"][1] == 1
+    assert found["interval"][0] == pytest.approx(images / (images + 1.96**2), abs=1e-3)
 
 
 @pytest.mark.slow

@@ -3,12 +3,13 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from scipy.ndimage import binary_dilation, uniform_filter
 
 from refdiff_lite.toy.scenes import TINTS, categories, make_scene
 from refdiff_lite.toy.train_clip import SIDE, crop_hits
-from studies.measure import edges_kept, word_hits
+from studies.measure import bounds, edges_kept, word_hits
 
 
 class Asked:
@@ -86,3 +87,11 @@ def test_crop_hits_gives_the_tint_and_asks_for_the_kind(clip, monkeypatch):
     wrong = [a.category != b.category for a, b in zip(scene.things, scene.things[1:] + scene.things[:1], strict=True)]
     assert [not hit for _, hit in crop_hits(clip, tokenize, [scene])] == wrong
     assert any(wrong)
+
+
+@pytest.mark.parametrize("images", [1, 12, 160])
+def test_all_hit_is_no_interval_of_width_0(images):
+    low, high = bounds([True] * 2 * images, [n // 2 for n in range(2 * images)])
+    assert (low, high) == pytest.approx((images / (images + 1.96**2), 1), abs=1e-3)
+    low, high = bounds([30.0 + n % 2 for n in range(40)], list(range(40)))  # decibels have no bounds
+    assert 30 < low < 30.5 < high < 31

@@ -1,0 +1,56 @@
+"""A traced generation for the explorer: ``AttentionExplorer(attention_of(record))``."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..expression import find_words, parse
+from ..record import Record
+from .attention import END, START, Attention
+
+_LEAST = 1e-12
+"""Probabilities below are drawn as this one: their logarithm must be a number."""
+
+
+def attention_of(record: Record, image: int | None = None, *, negative: bool = False) -> Attention:
+    """One picture's attention as the explorer shows it, by the steps and heads that the record keeps apart.
+
+    Where the record has probabilities, the explorer's logits are their logarithms; where text and image are one sequence,
+    its probabilities are shares among the text's tokens.
+
+    Raises:
+        ValueError: no picture, not all tokens recorded, no text encoder with a start token (CLIP), or another kind than cross.
+    """
+    if record.kind != "cross" or record.tokens is not None:
+        raise ValueError("the explorer shows cross-attention to all tokens: trace without kind=... and words=...")
+    if not record.images:
+        raise ValueError("the explorer draws over the picture, and the pipeline gave none: record.images = [picture]")
+    row = record.row(image)
+    texts = {t.encoder: t for t in record.texts(row, negative)}
+    if "clip" not in texts:
+        raise ValueError(
+            f"no CLIP reads this prompt, only {', '.join(texts) or 'nothing'}; record.plot() shows its words"
+        )
+    text = texts["clip"]
+    spans = [w.span() for w in find_words(text.text) if text.keys(*w.span())]
+    head = parse(text.text).span
+    steps: list[int | None] = [*record.steps] if record.steps else [None]
+    scale = 1 if max(record.timesteps) > 1 else 1000  # flow matching counts from 0 to 1
+    times = [np.mean(record.timesteps) if s is None else record.timesteps[s] for s in steps]
+    sign = "-" if negative else "+"
+
+    def logits(layer: str, step: int | None) -> np.ndarray:
+        m = record.at(sign, layer, step)[row]
+        m = m[None] if m.ndim == 3 else m
+        return (m.clamp(min=_LEAST).log() if record.scores == "softmax" else torch.nan_to_num(m, neginf=-1e4)).numpy()
+
+    return Attention(
+        image=record.images[row],
+        words=(START, *(text.text[a:b] for a, b in spans), END),
+        head=1 + (spans.index(head) if head in spans else 0),
+        timesteps=tuple(round(float(t) * scale) for t in times),
+        cross=tuple({layer: logits(layer, step) for layer in record.layers} for step in steps),
+        columns=(0, *(text.keys(a, b)[-1] for a, b in spans), 1 + max(key for key, _, _ in text.tokens)),
+        self_maps=(),
+    )

@@ -1,0 +1,63 @@
+"""The explorer over a traced generation shows the record's own numbers."""
+
+import numpy as np
+import pytest
+import torch
+
+from refdiff_lite.record import Record
+from refdiff_lite.trace import trace
+from refdiff_lite.widgets.attention import MEAN, AttentionExplorer, Slice, word_maps
+from refdiff_lite.widgets.traced import attention_of
+
+PROMPT = "a dog left of a cat"
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    from refdiff_lite.networks import load
+
+    return load("toy").sd
+
+
+def traced(pipe, **which):
+    with trace(pipe, **which) as record:
+        pipe(
+            PROMPT, num_inference_steps=3, height=64, width=96, guidance_scale=3.0, output_type="pil",
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+    return record
+
+
+@pytest.mark.parametrize("scores", ["softmax", "logits"])
+def test_slices_are_the_records_maps(pipe, scores, tmp_path):
+    record = Record.load(traced(pipe, steps=[0, 2], heads="each", scores=scores).save(tmp_path / "r.safetensors"))
+    plain = record if scores == "softmax" else traced(pipe, steps=[0, 2], heads="each")
+    attention = attention_of(record)
+    assert attention.words == ("start", "a", "dog", "left", "of", "a", "cat", "end")
+    assert (attention.words[attention.head], len(attention.timesteps)) == ("dog", 2)
+    layer = record.layers[-1]
+    for head in (MEAN, 1):
+        found = word_maps(attention, Slice(layer, head, 1, "probabilities"))[2]
+        truth = plain.scores_of("dog", step=2, layer=layer, head=None if head == MEAN else head, pieces="last")
+        np.testing.assert_allclose(found, truth, atol=1e-5)
+    explorer = AttentionExplorer(attention, layer=layer, pinned=[2])
+    assert explorer.maps().shape[0] == 8
+    assert len(explorer.figure().axes) == 9
+    explorer.close()
+
+
+def test_a_mean_over_steps_is_one_step(pipe):
+    record = traced(pipe)
+    attention = attention_of(record)
+    assert len(attention.cross) == len(attention.timesteps) == 1
+    found = word_maps(attention, Slice(record.layers[0], MEAN, 0, "probabilities"))[2]
+    np.testing.assert_allclose(found, record.scores_of("dog", layer=record.layers[0], pieces="last"), atol=1e-5)
+
+
+def test_what_cannot_be_explored_is_said(pipe):
+    with pytest.raises(ValueError, match="all tokens"):
+        attention_of(traced(pipe, words=["dog"]))
+    record = traced(pipe)
+    record.images = []
+    with pytest.raises(ValueError, match="the pipeline gave none"):
+        attention_of(record)
