@@ -16,14 +16,13 @@ import torch
 import typer
 from diffusers import StableDiffusion3Pipeline
 
-from refdiff_lite.evaluation.metrics import bootstrap
 from refdiff_lite.files import write_text
 from refdiff_lite.networks import load
 from refdiff_lite.toy.dit import NO_T5, load_dit
 from refdiff_lite.toy.phrases import caption
 from refdiff_lite.toy.scenes import ToyScene, make_scene
 from refdiff_lite.toy.train_dit import caption_losses, encode, noun_hits
-from studies.measure import sampling_hits, write_sheet
+from studies.measure import bounds, sampling_hits, write_sheet
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -53,7 +52,7 @@ def main(
 
     def note(name: str, rows: Any, images: Any = None, statistic: Any = np.mean) -> None:
         values: Any = np.asarray(rows, float)
-        low, high = bootstrap(values, images if images is not None else range(len(values)), statistic)
+        low, high = bounds(rows, images or list(range(len(values))), statistic)
         value = float(statistic(values))
         report[name] = {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4), "n": len(values)}
         typer.echo(f"{name:52} {value:8.3f}  ({low:.3f} – {high:.3f}, n = {len(values)})")
