@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ def caption_gains(model: RefDiff, scenes: list[ToyScene], t: int) -> list[tuple[
 
 @torch.no_grad()
 def sampling_hits(
-    nets: Networks, each: int = 2, guidance: float = 5.0, steps: int = 30
+    nets: Networks, each: int = 2, guidance: float = 5.0, steps: int = 30, **call: Any
 ) -> tuple[list[bool], list[Image.Image]]:
     """Paint "a <kind>" for every kind; does CLIP, on the whole picture, name that kind among all 45?"""
     text = nets.clip.encode_text(nets.clip_tokenizer([f"a {c}" for c in categories()]).to(nets.device), normalize=True)
@@ -68,7 +68,7 @@ def sampling_hits(
     for number, name in enumerate(tqdm(categories(), "sampling", mininterval=5)):
         images = nets.sd(
             [f"a {name}"] * each, num_inference_steps=steps, guidance_scale=guidance, height=SIDE, width=SIDE,
-            generator=torch.Generator().manual_seed(number),
+            generator=torch.Generator().manual_seed(number), **call,
         ).images  # fmt: skip
         for image in images:
             x = torch.from_numpy(np.array(image.resize((side, side), Image.Resampling.BICUBIC)))
@@ -78,6 +78,14 @@ def sampling_hits(
             hits.append(int((text @ feature).argmax()) == number)
         pictures.append(images[0])
     return hits, pictures
+
+
+def write_sheet(pictures: list[Image.Image], path: Path) -> None:
+    """One picture of every kind, nine in a row."""
+    sheet = Image.new("RGB", (9 * SIDE, 5 * SIDE))
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % 9 * SIDE, i // 9 * SIDE))
+    write_whole(path, sheet.save)
 
 
 def word_hits(model: RefDiff, scenes: list[ToyScene]) -> dict[str, list[tuple[int, bool]]]:
@@ -152,10 +160,7 @@ def main(
         name = "fixed-point" if repeats else "plain"
         note(f"DDIM inversion, {steps} steps, {name}, PSNR dB", inversion_psnr(model, few, steps, repeats))
     write_text(out / "measures.json", json.dumps(report, indent=1) + "\n")
-    sheet = Image.new("RGB", (9 * SIDE, 5 * SIDE))
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i % 9 * SIDE, i // 9 * SIDE))
-    write_whole(out / "samples.png", sheet.save)
+    write_sheet(pictures, out / "samples.png")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ Loss = Callable[[torch.Generator, np.random.Generator], tuple[torch.Tensor, dict
 LOOKED_AT = 40
 """Val scenes that the logs judge a network by, with their masks; no training scene, and nothing learns from them."""
 
-NO_MATRIX = ("_embedding.weight", "conv_out.weight")
+NO_MATRIX = ("_embedding.weight", "conv_out.weight", "dit.proj_out.weight")
 """Ends of the names of weights that Muon does not take."""
 
 
@@ -71,6 +72,37 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 100, decay: 
     return peak * min(1.0, (step + 1) / warmup) * (0.5 - 0.5 * math.cos(math.pi * min(1.0, left)))
 
 
+def _resume(
+    checkpoint: Path,
+    params: dict[str, torch.nn.Parameter],
+    average: dict[str, torch.Tensor],
+    optimizers: list[torch.optim.Optimizer],
+) -> int:
+    """Fill weights, averages and optimizers from a checkpoint; returns its step.
+
+    Raises:
+        ValueError: the file is damaged, or of another model or optimizer.
+    """
+    try:
+        state = torch.load(checkpoint, weights_only=True)
+        same = all(state[part].keys() == params.keys() for part in ("model", "average"))
+        if not same or any(state["model"][k].shape != p.shape for k, p in params.items()):
+            raise ValueError("its weights are not those of this model")
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        with torch.no_grad():
+            for k, p in params.items():
+                p.copy_(state["model"][k])
+                average[k].copy_(state["average"][k])
+        return int(state["step"])
+    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, UnpicklingError) as error:
+        why = str(error).split("\n")[0][:200] or "no content"
+        raise ValueError(
+            f"{checkpoint} cannot be resumed ({why}): it is damaged, or another model's. "
+            "Move it away to begin anew, or choose another folder"
+        ) from error
+
+
 def train(
     model: torch.nn.Module,
     loss: Loss,
@@ -105,16 +137,8 @@ def train(
     if matrices:
         optimizers.append(Muon(matrices.values(), lr=muon))
     average = {k: p.detach().clone() for k, p in params.items()}
-    start, checkpoint = 0, out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        with torch.no_grad():
-            for k, p in params.items():
-                p.copy_(state["model"][k])
-                average[k].copy_(state["average"][k])
-        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
-        start = state["step"]
+    checkpoint = out / "checkpoint.pt"
+    start = _resume(checkpoint, params, average, optimizers) if checkpoint.exists() else 0
     end = steps if stop_at is None else min(steps, stop_at)
     means: dict[str, float] = {}
 
