@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -85,7 +85,7 @@ def record_attention(
     tokens: Sequence[int] | None = None,
     heads: Literal["mean", "each"] | Sequence[int] = "mean",
     max_bytes: int = 2**30,
-) -> Iterator[AttentionMaps]:
+) -> Generator[AttentionMaps]:
     """Record attention while the diffusion model runs, without changing what it computes.
 
     ``softmax(q k^T / sqrt(d))`` of the wanted layers is computed again beside the model's own fused attention, from the

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
@@ -58,7 +58,7 @@ def _any_text() -> None:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors() -> Generator[None]:
     """Turn the errors that we word ourselves into one line and exit code 2."""
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any, Literal
@@ -40,7 +40,7 @@ def trace(
     negative: bool = False,
     stop: bool = False,
     max_bytes: int = 2**30,
-) -> Iterator[Record]:
+) -> Generator[Record]:
     """Record the attention of one generation by any diffusers pipeline, without changing a bit of its pictures.
 
     Works for text to image, image to image and inpainting; with LoRA, textual inversion, offload and compiled models; of
@@ -239,7 +239,7 @@ _TRACERS: dict[int, list[_Tracer]] = {}
 
 
 @contextmanager
-def _called(pipe: Any, tracer: _Tracer) -> Iterator[None]:
+def _called(pipe: Any, tracer: _Tracer) -> Generator[None]:
     """Let a tracer hear with which arguments its thread calls the pipeline, and what comes back."""
     with _LOCK:
         tracers = _TRACERS.setdefault(id(pipe), [])

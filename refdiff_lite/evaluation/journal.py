@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ class Journal:
         """Name of the run in its lines, a hash of its identity; known once it is open."""
 
     @contextmanager
-    def at_work(self, shard: tuple[int, int], fresh: bool = False) -> Iterator[None]:
+    def at_work(self, shard: tuple[int, int], fresh: bool = False) -> Generator[None]:
         """Hold one shard of the run, so that no second command does the same work or drops what we write.
 
         The lock ends with the process, also when that is killed. One process may take it twice.

@@ -107,7 +107,7 @@ def fast_tokenizer(tokenizer: Any) -> Any:
     import transformers
 
     fast = getattr(transformers, type(tokenizer).__name__ + "Fast", None)
-    fast = fast or transformers.CLIPTokenizerFast  # ty: ignore[unresolved-attribute]  # transformers 4 has it
+    fast = fast or transformers.CLIPTokenizerFast  # ty: ignore[missing-attribute]  # transformers 4 has it
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         return fast.from_pretrained(folder)

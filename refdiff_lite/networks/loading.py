@@ -6,7 +6,7 @@ The choice of device and dtype is made here and nowhere else; ids and revisions 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -103,7 +103,7 @@ class Networks:
         return load_sam(source, start, self.dtype)
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def at_work(self) -> Generator[None]:
         """Hold the networks for one caller, in evaluation mode; they come back in the modes that they had.
 
         Small networks compute on one core meanwhile: on a busy machine the threads of a second one would mostly wait

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -145,7 +145,7 @@ def record(
     layers: str | Sequence[str],
     sink: Callable[[Call, str, Seen, Any], None],
     skip: Callable[[Call], bool] = lambda call: False,
-) -> Iterator[Recording]:
+) -> Generator[Recording]:
     """Hand each wanted layer's attention of each call of the model within the block to ``sink``.
 
     Only calls of the thread that entered the block count; other users of the same model are let be.

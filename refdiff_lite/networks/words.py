@@ -7,7 +7,7 @@ says how; what the text encoder really read is compared with it, so that a chang
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import get_ident
@@ -131,7 +131,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 
 
 @contextmanager
-def reading(pipe: Any) -> Iterator[dict[str, list[Read]]]:
+def reading(pipe: Any) -> Generator[dict[str, list[Read]]]:
     """What the pipeline's text encoders read in this thread within the block, by the encoder's suffix."""
     seen: dict[str, list[Read]] = {}
     thread, handles = get_ident(), []
