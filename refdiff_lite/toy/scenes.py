@@ -88,7 +88,7 @@ def sprite(category: str, tint: str | None = None) -> Image.Image:
     if tint in ("red", "yellow", "pink"):  # these words mean bright colours
         hsv[..., 2] = np.where(v > 0.3, 0.25 + 0.75 * v, v)
     rgb = np.concatenate([hsv2rgb(hsv), rgba[..., 3:]], axis=-1)
-    return Image.fromarray((rgb * 255).round().astype(np.uint8), "RGBA")
+    return Image.fromarray((rgb * 255).round().astype(np.uint8))
 
 
 @cache
