@@ -96,7 +96,7 @@ def recolour(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         hsv = np.asarray(Image.fromarray(image).convert("HSV")).copy()
         hsv[..., 0] += np.uint8(rng.integers(43, 214))  # a turn is 256, and wraps around
         hsv[..., 1] = (hsv[..., 1] * rng.uniform(0, 1.2)).clip(0, 255)
-        turned[i] = Image.fromarray(hsv, "HSV").convert("RGB")
+        turned[i] = Image.merge("HSV", [Image.fromarray(band) for band in np.moveaxis(hsv, -1, 0)]).convert("RGB")
     return turned
 
 
