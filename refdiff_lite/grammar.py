@@ -91,9 +91,9 @@ _BY_RIGHT = (
 _WORD = re.compile(r"['’]s\b|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:(?!['’]s\b)['’-][\p{L}\p{M}\p{N}]+)*", re.IGNORECASE)
 
 
-def find_words(text: str, start: int = 0) -> list[Match[str]]:
+def find_words(text: str) -> list[Match[str]]:
     """The words of a text, each with its place; letters and their marks of every script. A possessive 's is a word."""
-    return list(_WORD.finditer(text, start))
+    return list(_WORD.finditer(text))
 
 
 def directions(word: str) -> list[str]:
@@ -183,7 +183,8 @@ def _marks(text: str, words: list[Match[str]]) -> list[str]:
 def find_head(text: str) -> tuple[Match[str], str]:
     """The head word of a text with at least one word, and why it may be wrong ("" where the rule is sure)."""
     asking = _ASKING.match(text)
-    matches = find_words(text, asking.end() if asking else 0) or find_words(text)
+    every, start = find_words(text), asking.end() if asking else 0
+    matches = [m for m in every if m.start() >= start] or every
     words = [m.group().lower() for m in matches]
     phrases = _phrases(words, [*_marks(text, matches), ""])
     for phrase in phrases:
