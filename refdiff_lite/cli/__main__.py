@@ -1,0 +1,5 @@
+"""``python -m refdiff_lite.cli``."""
+
+from . import app
+
+app()
