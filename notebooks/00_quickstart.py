@@ -326,7 +326,7 @@ for place, name in enumerate(("g", "gs", "ds", "full")):
     value, (low, high) = rows[name]["value"], rows[name]["interval"]
     ax.errorbar(place, 100 * value, [[100 * (value - low)], [100 * (high - value)]], fmt="o", capsize=4)
 ax.set(xticks=range(4), xticklabels=["g", "gs", "ds", "full"], ylabel="right thing chosen, %", ylim=(80, 100))
-lesson.show("Share of sentences with the right thing, with 95 % intervals: g 88, gs 92, ds 95, full 96 percent.")
+lesson.show("Share of sentences with the right thing, with 95 % intervals: g 88, gs 92, ds 95, full 97 percent.")
 
 # %%
 for name in ("g", "gs", "ds"):

@@ -599,7 +599,7 @@ lesson.claim(
 # ## 5 · Weights and caches
 #
 # The toy is bundled. The real weights come from the hub, at pinned commits, as safetensors only (a pickle can run
-# code). `refdiff-lite download sd15` in a terminal says the sizes first; if it breaks off, it goes on where it stopped.
+# code). `refdiff-lite download sd15` in a terminal says the sizes first; if it breaks off, run it again: whole files are kept.
 # Without it, `from_preset("sd15")` downloads at its first call.
 
 # %% tags=["nbval-check-output"]

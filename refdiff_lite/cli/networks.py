@@ -16,7 +16,7 @@ def download(
     clip: Annotated[ClipName, typer.Option(help="openai (the paper's) or laion.")] = ClipName("openai"),
     sam: Annotated[SamOrNone, typer.Option(help="base, huge (the paper's) or none.")] = SamOrNone("base"),
 ) -> None:
-    """Fetch a preset's weights from the hub: sizes first, then progress; a broken download goes on where it stopped."""
+    """Fetch a preset's weights from the hub: sizes first, then progress. If it breaks off, run it again: whole files are kept."""
     from ..networks import hub
 
     with one_line_errors():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+from filelock import FileLock, Timeout
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 MAX_HEADER = 100 * 2**20
 """Longest header of a safetensors file, by its format."""
@@ -37,6 +41,17 @@ class Weights:
         return [f for f, size in self.files.items() if f not in there or not sound(there[f], size)]
 
     @property
+    def folder(self) -> Path:
+        """Where the files lie in the hub's cache.
+
+        Raises:
+            OSError: there is none.
+        """
+        for file, path in self.cached().items():
+            return path.parents[file.count("/")]
+        raise FileNotFoundError(f"nothing of {self.repo} is in the hub's cache")
+
+    @property
     def to_download(self) -> int:
         return sum(self.files[f] for f in self.missing())
 
@@ -63,6 +78,15 @@ def sound(path: Path, size: int = 0) -> bool:
         return end == path.stat().st_size and abs(end - size) <= 0.01 * size
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return False
+
+
+def has_its_checksum(path: Path) -> bool:
+    """Has a file of the hub's cache the SHA-256 that the hub gave it? True where the hub tells none (small text files)."""
+    expected = path.resolve().name  # the cache keeps content under its checksum, and names as links to it
+    if not re.fullmatch("[0-9a-f]{64}", expected):
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == expected
 
 
 def _texts(folder: str, *names: str) -> dict[str, int]:
@@ -127,6 +151,12 @@ def free_bytes(folder: Path) -> int:
     return 0
 
 
+def command(names: Sequence[str]) -> str:
+    """What to type to fetch these entries of :data:`WEIGHTS`."""
+    clip = " --clip laion" if "laion" in names else ""
+    return f"refdiff-lite download sd15{clip}{' --sam huge' if 'sam-huge' in names else ''}"
+
+
 def check(names: list[str]) -> None:
     """Refuse before any download what cannot work.
 
@@ -139,8 +169,7 @@ def check(names: list[str]) -> None:
     if constants.HF_HUB_OFFLINE:
         raise OSError(
             f"the weights {', '.join(n for n in names if WEIGHTS[n].missing())} are not on this machine, or are damaged, and "
-            "HF_HUB_OFFLINE is set. Unset it and run `refdiff-lite download sd15` once, or use the offline preset "
-            '"toy".'
+            f'HF_HUB_OFFLINE is set. Unset it and run `{command(names)}` once, or use the offline preset "toy".'
         )
     cache = Path(constants.HF_HUB_CACHE)
     if (free := free_bytes(cache)) < need:
@@ -151,25 +180,63 @@ def check(names: list[str]) -> None:
 
 
 def fetch(name: str) -> Path:
-    """Folder with the files of one entry of :data:`WEIGHTS`; downloads what is missing, and resumes a broken download.
+    """Folder with the files of one entry of :data:`WEIGHTS`; downloads those that are missing or damaged, one by one.
+
+    A file counts once it has the checksum that the hub gives it. Whole files are kept when a download breaks off. The
+    file that broke off begins anew: the hub's client goes on after a cut within one call, but keeps nothing for the next.
 
     Raises:
-        OSError: as :func:`check` says, or the hub was not reached.
+        OSError: as :func:`check` says; or the hub was not reached, has no such file, or refuses it; or the disk is full.
     """
     check([name])
     weights = WEIGHTS[name]
-    missing, there = weights.missing(), weights.cached()
-    damaged = [f for f in missing if f in there]
-    where: dict[str, Any] = {"repo_id": weights.repo, "revision": weights.revision}
+    there, missing = weights.cached(), weights.missing()
     try:
-        if damaged:  # the hub's client takes a file by its name for good
-            snapshot_download(**where, allow_patterns=damaged, force_download=True)
-        folder = snapshot_download(**where, allow_patterns=list(weights.files), local_files_only=not missing)
+        for file in missing:  # in this thread, so that Ctrl-C is obeyed at once
+            path = Path(
+                hf_hub_download(weights.repo, file, revision=weights.revision, force_download=file in there)
+            )
+            if not sound(path, weights.files[file]) or not has_its_checksum(path):
+                path.resolve().unlink()
+                raise ValueError(f"{file} came damaged and was removed")
     except Exception as error:  # the hub's errors have many bases, by version
-        raise OSError(
-            f"{weights.repo} could not be downloaded ({' '.join(str(error).split())[:200]}). Run `refdiff-lite "
-            'download sd15` again when online, it goes on where it stopped; or use the offline preset "toy".'
-        ) from error
-    if left := [f for f in damaged if not sound(Path(folder) / f, weights.files[f])]:
-        raise OSError(f"{left[0]} of {weights.repo} is damaged, and so is what the hub gave anew; remove {folder}")
-    return Path(folder)
+        raise OSError(f"{weights.repo} could not be downloaded: {_reason(error, name)}") from error
+    finally:
+        _sweep(Path(constants.HF_HUB_CACHE), weights.repo)
+    return weights.folder
+
+
+def _reason(error: BaseException | None, name: str) -> str:
+    """What went wrong with a download, and what to do."""
+    weights, told, status = WEIGHTS[name], " ".join(str(error).split())[:200], None
+    while error is not None and status is None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            where = constants.HF_HUB_CACHE
+            return f"the disk is full at {where}; make room, or set HF_HOME to a folder on a larger disk"
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        error = error.__cause__ or error.__context__
+    if status in (401, 403):
+        page = f"https://huggingface.co/{weights.repo}"
+        return f"the hub wants a login, or its licence accepted ({status}). See {page}, then `hf auth login`"
+    if status == 404:
+        return (
+            f"the hub does not have what we ask for (404), revision {weights.revision[:7]}: {told}. It may have moved: "
+            "look for a newer refdiff-lite"
+        )
+    when = f"later (the hub answers {status})" if status else f"when online ({told})"
+    return (
+        f"run `{command([name])}` again {when}. Whole files are kept, one that broke off begins anew. "
+        'Or use the offline preset "toy"'
+    )
+
+
+def _sweep(cache: Path, repo: str) -> None:
+    """Remove what killed downloads have left, but nothing that another process is writing."""
+    folder = "models--" + repo.replace("/", "--")
+    for left in (cache / folder / "blobs").glob("*.incomplete"):
+        lock = cache / ".locks" / folder / f"{left.name.split('.')[0]}.lock"
+        try:
+            with FileLock(lock, timeout=0):
+                left.unlink(missing_ok=True)
+        except (Timeout, OSError):
+            continue

@@ -104,23 +104,23 @@ def test_a_damaged_file_is_missing_and_is_fetched_anew(cache, monkeypatch, name,
     file.write_bytes(damage(whole))
     assert weights.missing() == [name]
 
-    def download(allow_patterns, force_download=False, **where):
-        asked.append((allow_patterns, force_download))
-        if force_download:
-            file.write_bytes(whole)
-        return str(cache)
+    def download(repo, name, revision, force_download):
+        asked.append((name, force_download))
+        file.write_bytes(whole)
+        return str(cache / name)
 
-    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
     assert hub.fetch("small") == cache
-    assert asked == [([name], True), (list(weights.files), False)]
+    assert asked == [(name, True)]
     assert weights.missing() == []
 
 
-def test_what_stays_damaged_is_told(cache, monkeypatch):
+def test_what_stays_damaged_is_told_and_removed(cache, monkeypatch):
     (cache / "config.json").write_bytes(POINTER)
-    monkeypatch.setattr(hub, "snapshot_download", lambda **k: str(cache))
-    with pytest.raises(OSError, match=r"config\.json of some/model is damaged"):
+    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, file, **k: str(cache / file))
+    with pytest.raises(OSError, match=r"some/model could not be downloaded.*config\.json came damaged"):
         hub.fetch("small")
+    assert not (cache / "config.json").exists()
 
 
 def test_a_damaged_cache_is_not_ready_offline(cache, monkeypatch):
@@ -149,13 +149,13 @@ def test_a_cache_that_may_not_be_looked_at(cache, monkeypatch, error):
 
 def test_offline_is_refused_with_the_way_out(empty_cache, monkeypatch):
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *a, **k: pytest.fail("asked the hub"))
     with pytest.raises(OSError, match=r'sd15 .*HF_HUB_OFFLINE.*download sd15.*"toy"'):
         hub.fetch("sd15")
 
 
 def test_a_small_disk_is_refused(empty_cache, monkeypatch):
-    monkeypatch.setattr(hub, "snapshot_download", lambda *a, **k: pytest.fail("began to download"))
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *a, **k: pytest.fail("began to download"))
     monkeypatch.setattr(hub, "free_bytes", lambda folder: 10**9)
     with pytest.raises(OSError, match=r"2\.1 GB are to be downloaded but only 1\.0 GB.*HF_HOME"):
         hub.fetch("sd15")
@@ -163,29 +163,6 @@ def test_a_small_disk_is_refused(empty_cache, monkeypatch):
 
 def test_free_bytes_of_a_folder_that_is_not_there_yet(tmp_path):
     assert hub.free_bytes(tmp_path / "a" / "b") > 0
-
-
-def test_exactly_the_listed_files_are_fetched_at_their_revision(empty_cache, monkeypatch, tmp_path):
-    asked = {}
-    monkeypatch.setattr(hub, "snapshot_download", lambda **k: asked.update(k) or str(tmp_path))
-    assert hub.fetch("sam-base") == tmp_path
-    weights = hub.WEIGHTS["sam-base"]
-    assert asked == {
-        "repo_id": weights.repo,
-        "revision": weights.revision,
-        "allow_patterns": list(weights.files),
-        "local_files_only": False,
-    }
-
-
-@pytest.mark.parametrize("error", [RuntimeError("client closed"), ConnectionError("no route"), OSError(28, "no space")])
-def test_a_broken_download_says_how_to_go_on(empty_cache, monkeypatch, error):
-    def breaks(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(hub, "snapshot_download", breaks)
-    with pytest.raises(OSError, match=r"could not be downloaded .*goes on where it stopped"):
-        hub.fetch("openai")
 
 
 def test_download_tells_sizes_first(empty_cache, monkeypatch, tmp_path):
