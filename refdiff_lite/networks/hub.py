@@ -193,9 +193,7 @@ def fetch(name: str) -> Path:
     there, missing = weights.cached(), weights.missing()
     try:
         for file in missing:  # in this thread, so that Ctrl-C is obeyed at once
-            path = Path(
-                hf_hub_download(weights.repo, file, revision=weights.revision, force_download=file in there)
-            )
+            path = Path(hf_hub_download(weights.repo, file, revision=weights.revision, force_download=file in there))
             if not sound(path, weights.files[file]) or not has_its_checksum(path):
                 path.resolve().unlink()
                 raise ValueError(f"{file} came damaged and was removed")
