@@ -16,6 +16,8 @@ _hook = install_import_hook([f"refdiff_lite.{stage}" for stage in STAGES], "shap
 import numpy as np
 import open_clip
 import pytest
+import tiny
+import tiny_pipelines
 import torch
 
 from refdiff_lite.toy.tokenizer import corpus, train_tokenizer
@@ -225,3 +227,28 @@ def report(tmp_path):
     }  # fmt: skip
     write_report(tmp_path / "report.html", summary, rows, samples)
     return tmp_path / "report.html"
+
+
+def _once(makers):
+    """A function that makes each thing once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            torch.manual_seed(0)
+            made[name] = makers[name]()
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def pipes():
+    """Tiny pipelines by the name of their family, each with the arguments of its call."""
+    return _once(tiny_pipelines.PIPELINES)
+
+
+@pytest.fixture(scope="session")
+def models():
+    """Tiny models by the name of their family."""
+    return _once(tiny.MODELS)

@@ -8,56 +8,18 @@ import pytest
 import tiny_pipelines
 import torch
 from PIL import Image
-from tiny_pipelines import PIPELINES, paint
-from typer.testing import CliRunner
+from tiny_pipelines import NEGATIVE, ORDER, OTHER, PIPELINES, PROMPT, calls_of, paint, refused
 
 from refdiff_lite.attention import record_attention
 from refdiff_lite.networks.families import attention_modules
 from refdiff_lite.networks.words import model_of
-from refdiff_lite.record import Record
 from refdiff_lite.trace import trace
 
-PROMPT, OTHER, NEGATIVE = "a dog left of a cat", "two red trucks", "blurry dog"
 every = pytest.mark.parametrize("name", PIPELINES)
-ORDER = (
-    dict.fromkeys(PIPELINES, "-+") | dict.fromkeys(("flux", "flux2", "qwen", "lumina2"), "calls") | {"z_image": "+-"}
-)
-"""Of the empty and the given prompt in a guided batch, as the pipelines' sources have it."""
-
-
-@pytest.fixture(scope="module")
-def pipes():
-    """Each pipeline once, with the arguments of its call."""
-    made = {}
-
-    def get(name):
-        if name not in made:
-            torch.manual_seed(0)
-            made[name] = PIPELINES[name]()
-        return made[name]
-
-    return get
-
-
-def refused(name):
-    """Arguments of a negative prompt; Klein has only the empty one."""
-    return {} if name == "flux2" else {"negative_prompt": NEGATIVE}
 
 
 def same(a, b):
     return torch.equal(torch.as_tensor(a), torch.as_tensor(b))
-
-
-def calls_of(pipe, call, *args, **more):
-    """Arguments of every call of the model in one generation, without tracing."""
-    model, seen = model_of(pipe), []
-    signature = __import__("inspect").signature(type(model).forward)
-    handle = model.register_forward_pre_hook(
-        lambda m, a, k: seen.append(dict(signature.bind(m, *a, **k).arguments)), with_kwargs=True
-    )
-    paint(pipe, call, *args, **more)
-    handle.remove()
-    return seen
 
 
 @every
@@ -78,50 +40,6 @@ def test_no_bit_of_the_picture_changes_and_the_pipeline_comes_back(pipes, name):
     handle.remove()
     assert same(paint(pipe, call, PROMPT, **refused(name)), plain)
     assert type(pipe) is kind
-
-
-@pytest.mark.parametrize("padding", ["right", "left"])
-@every
-def test_the_keys_of_a_word_are_those_of_its_own_tokens(pipes, name, padding, monkeypatch):
-    """Text encoders that give each token's number instead of its state: so the model's own call tells what stands where."""
-    pipe, call = pipes(name)
-    if padding == "left":  # as some language models' tokenizers have it
-        if name not in ("flux2", "qwen", "z_image"):
-            pytest.skip("its tokenizers pad on the right")
-        monkeypatch.setattr(pipe.tokenizer, "padding_side", "left")
-    handles = []
-
-    def number(module, args, kwargs, output):
-        ids = args[0] if args else kwargs["input_ids"]
-        for key, value in output.items():
-            if isinstance(value, tuple):
-                output[key] = tuple(ids[..., None].expand(v.shape).to(v) if v.ndim == 3 else v for v in value)
-            elif isinstance(value, torch.Tensor) and value.ndim == 3:
-                output[key] = ids[..., None].expand(value.shape).to(value)
-        return output
-
-    for part in ("text_encoder", "text_encoder_2", "text_encoder_3"):
-        if getattr(pipe, part, None) is not None:
-            handles.append(getattr(pipe, part).register_forward_hook(number, with_kwargs=True))
-    try:
-        calls = calls_of(pipe, call, PROMPT, **refused(name))
-        with trace(pipe, negative=True) as record:
-            paint(pipe, call, PROMPT, **refused(name))
-    finally:
-        [h.remove() for h in handles]
-    order = ORDER[name]
-    for negative in (False, True) if refused(name) else (False,):
-        first = calls[int(negative) if order == "calls" else 0]
-        rows = first.get("encoder_hidden_states", first.get("cap_feats"))
-        numbers = rows[0 if order == "calls" else order.index("-" if negative else "+")][:, 0]
-        for word in ("dog", "blurry") if negative else ("dog", "left", "cat", "left of a cat"):
-            found = record.keys(word, negative=negative)
-            assert found.keys() == ({"clip", "t5"} if name == "sd3" else {record.prompts[0][0].encoder})
-            for encoder, keys in found.items():
-                suffix = {"t5": {"sd3": "_3", "flux": "_2"}.get(name, "")}.get(encoder, "")
-                tokenizer = getattr(pipe, f"tokenizer{suffix}")
-                spelt = tokenizer.decode([int(numbers[k]) for k in keys])
-                assert spelt.replace(" ", "") == word.replace(" ", "")
 
 
 @every
@@ -182,74 +100,6 @@ def test_steps_heads_layers_and_words_are_chosen(pipes, name):
     with pytest.raises(ValueError, match="the tokens of 'dog' were not recorded"):
         part.scores_of("dog")
     with pytest.raises(ValueError, match=r"steps=\[7\]: there were only 3 steps"), trace(pipe, steps=[1, 7]):
-        paint(pipe, call, PROMPT)
-
-
-def test_pieces_of_a_word_and_the_encoders_that_read_it(pipes):
-    pipe, call = pipes("sd3")
-    with trace(pipe) as record:
-        paint(pipe, call, PROMPT)
-    keys = record.keys("dog")
-    assert len(keys["t5"]) > 1
-    layers = [record.maps["+", layer, -1][0] for layer in record.layers]
-    t5 = torch.stack([m[..., keys["t5"]] for m in layers]).mean(0)
-    for pieces, truth in (("mean", t5.mean(-1)), ("sum", t5.sum(-1)), ("last", t5[..., -1])):
-        found = record.scores_of("dog", pieces=pieces, encoder="t5")
-        np.testing.assert_allclose(found, truth.numpy(), atol=1e-6)
-    clip = record.scores_of("dog", encoder="clip")
-    np.testing.assert_allclose(record.scores_of("dog"), (clip + t5.mean(-1).numpy()) / 2, atol=1e-6)
-    with pytest.raises(ValueError, match="encoder='llm': choose one of clip, t5"):
-        record.keys("dog", encoder="llm")
-    with pytest.raises(ValueError, match="pieces='first'"):
-        record.scores_of("dog", pieces="first")
-
-
-def test_words_that_come_twice_within_others_or_behind_the_limit(pipes):
-    pipe, call = pipes("sd1")
-    text = "a Dog and a hotdog and a dog " + "very " * 9 + "fast"
-    with trace(pipe) as record:
-        paint(pipe, call, text)
-    first, second = record.keys("dog")["clip"], record.keys("dog", nth=1)["clip"]
-    assert first == [2]
-    assert second[0] > first[0] + 3
-    with pytest.raises(ValueError, match="'dog' is not 3 times in"):
-        record.keys("dog", nth=2)
-    with pytest.raises(ValueError, match="behind the last token"):
-        record.keys("fast")
-    with pytest.raises(ValueError, match="'ho' is not in"):
-        record.keys("ho")
-
-
-def test_a_textual_inversion_of_several_vectors_is_one_word():
-    torch.manual_seed(0)
-    pipe, call = tiny_pipelines.sd1()
-    pipe.load_textual_inversion({"<toy>": torch.randn(3, 12)}, token="<toy>")
-    with trace(pipe) as record:
-        paint(pipe, call, "a <toy> and a cat")
-    assert record.keys("<toy>") == {"clip": [2, 3, 4]}
-    assert record.keys("and")["clip"][0] == 5
-    plain = pipe.tokenizer("a <toy> <toy>_1 <toy>_2 and a cat").input_ids
-    assert [pipe.tokenizer.decode(plain[k]).strip() for k in record.keys("cat")["clip"]][-1].endswith("t")
-
-
-def test_embeddings_without_a_prompt_are_traced_but_have_no_words(pipes):
-    pipe, call = pipes("sd1")
-    embeds = torch.randn(2, 16, 12, generator=torch.Generator().manual_seed(0))
-    with trace(pipe) as record:
-        paint(pipe, call, None, prompt_embeds=embeds, negative_prompt_embeds=embeds * 0)
-    assert len(next(iter(record.maps.values()))) == 2
-    with pytest.raises(ValueError, match="no prompt is known"):
-        record.keys("dog", 0)
-
-
-def test_an_encoder_that_read_something_else_is_an_error(pipes, monkeypatch):
-    pipe, call = pipes("qwen")
-    monkeypatch.setattr(pipe, "_get_qwen_prompt_embeds", lambda prompt, *a, **k: type(pipe)._get_qwen_prompt_embeds(
-        pipe, ["a lazy fox"], *a, **k))  # fmt: skip
-    with (
-        pytest.raises(ValueError, match="llm encoder of QwenImagePipeline read other tokens than those of 'a dog left"),
-        trace(pipe),
-    ):
         paint(pipe, call, PROMPT)
 
 
@@ -358,101 +208,7 @@ def test_memory_does_not_grow_with_the_steps(pipes):
 # The record
 
 
-@pytest.fixture(scope="module")
-def record():
-    """A generation by the bundled networks, with its picture."""
-    from refdiff_lite.networks import load
-
-    pipe = load("toy").sd
-    with trace(pipe, steps=[0, 2], negative=True) as record:
-        pipe(
-            PROMPT, negative_prompt=NEGATIVE, num_inference_steps=3, height=96, width=128, guidance_scale=4.0,
-            generator=torch.Generator().manual_seed(0),
-        )  # fmt: skip
-    return record
-
-
-def test_the_record_has_the_picture_and_maps_of_its_size(record):
-    assert [p.shape for p in record.images] == [(96, 128, 3)]
-    c = record.word_map("dog")
-    assert (c.shape, c.dtype, c.min()) == ((96, 128), np.float32, 0)
-    assert c.max() == pytest.approx(1, abs=1e-4)
-    assert record.word_map("dog", size=(12, 16)).shape == (12, 16)
-    assert not np.array_equal(record.word_map("dog", negative=True), c)
-    assert repr(record) == "Record(UNet2DConditionModel, cross, 1 images, 3 steps, 7 layers)"
-
-
-def test_a_record_is_kept_in_a_file(record, tmp_path):
-    path = record.save(tmp_path / "dog.safetensors")
-    again = Record.load(path)
-    assert again.layers == record.layers
-    assert again.prompts == record.prompts
-    assert (again.timesteps, again.steps) == (record.timesteps, record.steps)
-    assert all(torch.equal(again.maps[k], m) for k, m in record.maps.items())
-    np.testing.assert_array_equal(again.images[0], record.images[0])
-    np.testing.assert_array_equal(again.word_map("cat", step=2), record.word_map("cat", step=2))
-
-
-@pytest.mark.parametrize("damage", ["cut", "other", "text"])
-def test_a_file_that_is_no_record_is_named(record, tmp_path, damage):
-    from safetensors.torch import save_file
-
-    path = record.save(tmp_path / "r.safetensors")
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:-10])
-    elif damage == "text":
-        path.write_text("no record")
-    else:
-        save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match=r"r\.safetensors"):
-        Record.load(path)
-
-
-def test_stills(record):
-    assert len(record.plot().axes) == 1 + 5
-    assert len(record.plot(["dog", "cat"], by="step").axes) == 2 * 2
-    figure = record.plot(["dog"], by="layer")
-    assert [ax.get_title() for ax in figure.axes] == [f'"dog" {n}' for n in record.layers]
-    shown = figure.axes[0].images[-1].get_array()
-    np.testing.assert_allclose(shown, record.word_map("dog", layer=record.layers[0]), atol=1e-6)
-
-
 # The command line
-
-
-def test_the_command_paints_and_writes_everything(tmp_path):
-    from refdiff_lite.cli import app
-
-    found = CliRunner().invoke(
-        app,
-        ["trace", PROMPT, "--negative", NEGATIVE, "--steps", "3", "--by-step", "--word", "dog", "--out", str(tmp_path)],
-    )
-    assert found.exit_code == 0, found.output
-    names = ["explorer.html", "image.png", "record.safetensors", "steps.png", "word-0-dog.png", "words.png"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == names
-    record = Record.load(tmp_path / "record.safetensors")
-    assert record.steps == [0, 1, 2]
-    assert {sign for sign, _, _ in record.maps} == {"+", "-"}
-    np.testing.assert_array_equal(record.images[0], np.asarray(Image.open(tmp_path / "image.png")))
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--word", "zebra"], "'zebra' is not in the prompt"),
-        (["--model", "/no/such/folder"], "/no/such/folder"),
-        (["--dtype", "float8"], "choose bfloat16, float32 or float16"),
-        (["--layers", "nothing"], "matches none of"),
-        (["--out", "/proc/no"], "/proc/no"),
-    ],
-)
-def test_wrong_input_costs_one_line(tmp_path, options, said):
-    from refdiff_lite.cli import app
-
-    found = CliRunner().invoke(app, ["trace", PROMPT, "--steps", "1", "--out", str(tmp_path), *options])
-    assert found.exit_code == 2
-    assert said in found.output.replace("\n", " ")
-    assert "Traceback" not in found.output
 
 
 # Pipelines of other shapes, and changed networks

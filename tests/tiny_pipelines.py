@@ -240,3 +240,29 @@ def paint(pipe, call, prompt, **more):
         given = {"prompt": prompt, **call, **more}
         given = {k: list(v) if isinstance(v, list) else v for k, v in given.items()}  # Z-Image's changes those
         return pipe(num_inference_steps=3, generator=generator, output_type="latent", return_dict=False, **given)[0]
+
+
+PROMPT, OTHER, NEGATIVE = "a dog left of a cat", "two red trucks", "blurry dog"
+ORDER = (
+    dict.fromkeys(PIPELINES, "-+") | dict.fromkeys(("flux", "flux2", "qwen", "lumina2"), "calls") | {"z_image": "+-"}
+)
+"""Of the empty and the given prompt in a guided batch, as the pipelines' sources have it."""
+
+
+def refused(name):
+    """Arguments of a negative prompt; Klein has only the empty one."""
+    return {} if name == "flux2" else {"negative_prompt": NEGATIVE}
+
+
+def calls_of(pipe, call, *args, **more):
+    """Arguments of every call of the model in one generation, without tracing."""
+    from refdiff_lite.networks import words
+
+    model, seen = words.model_of(pipe), []
+    signature = inspect.signature(type(model).forward)
+    handle = model.register_forward_pre_hook(
+        lambda m, a, k: seen.append(dict(signature.bind(m, *a, **k).arguments)), with_kwargs=True
+    )
+    paint(pipe, call, *args, **more)
+    handle.remove()
+    return seen

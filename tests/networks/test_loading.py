@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import refdiff_lite
-from refdiff_lite.config import RefDiffConfig, default_config
 from refdiff_lite.networks import loading
 
 
@@ -31,11 +30,6 @@ def test_one_module_chooses_device_and_dtype():
     assert [p.name for p in files if choice.search(p.read_text(encoding="utf-8"))] == ["loading.py"]
 
 
-def test_unknown_preset_is_named():
-    with pytest.raises(ValueError, match="choose one of toy, sd15"):
-        loading.load("sdxl")
-
-
 def test_missing_bundled_weights_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "data_dir", lambda: tmp_path)
     with pytest.raises(OSError, match="make train-toy"):
@@ -49,8 +43,3 @@ def test_sd15_offline_names_the_offline_preset(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "load_pipeline", unreachable)
     with pytest.raises(OSError, match='offline preset "toy"'):
         loading.load("sd15")
-
-
-def test_each_preset_brings_its_constants():
-    assert default_config("toy") == RefDiffConfig.toy()
-    assert default_config("sd15") == RefDiffConfig.paper()

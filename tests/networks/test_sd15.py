@@ -16,9 +16,7 @@ from diffusers import (
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     EDMEulerScheduler,
-    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
-    PNDMScheduler,
     UNet2DConditionModel,
 )  # fmt: skip
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -28,7 +26,7 @@ from refdiff_lite.config import VARIANTS
 from refdiff_lite.latents import ddim_timesteps
 from refdiff_lite.networks import clip as towers
 from refdiff_lite.networks import hub, loading
-from refdiff_lite.networks.compat import cross_attention_modules, ddim, fast_tokenizer, load_sam, self_attention_modules
+from refdiff_lite.networks.compat import cross_attention_modules, load_sam, self_attention_modules
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +116,6 @@ def test_layers_of_the_preset_are_those_of_sd15():
     assert found == {d.format(2) for d in downs} | {u.format(1) for u in ups}
     found = {n for n in own if re.search(preset.self_layers, n)}
     assert found == {d.format(1) for d in downs} | {u.format(2) for u in ups}
-
-
-@pytest.mark.parametrize("kind", [PNDMScheduler, EulerDiscreteScheduler, DDIMScheduler])
-def test_any_sampler_becomes_ddim_with_its_own_noise_schedule(kind):
-    scheduler = kind(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
-    found = ddim(scheduler)
-    assert ddim_timesteps(found, 20) == list(range(1, 1000, 50))
-    torch.testing.assert_close(found.alphas_cumprod, scheduler.alphas_cumprod)
-    assert not found.config.clip_sample
 
 
 def test_sd15_loads_from_its_files(sd15_shape, clip, clip_tokenizer, clip_dir, tmp_path, monkeypatch):
@@ -225,13 +214,6 @@ def test_inpainting_is_refused(sd15_nets):
 def test_a_clip_without_a_class_token_is_refused(sd15_nets):
     with pytest.raises(ValueError, match=r"Linear without a class token.*ViT-B-16"):
         RefDiff(replace(sd15_nets, clip=SimpleNamespace(visual=torch.nn.Linear(1, 1))))
-
-
-def test_a_slow_tokenizer_is_exchanged_for_the_fast_one(tokenizer):
-    assert fast_tokenizer(tokenizer) is tokenizer
-    fast = fast_tokenizer(SimpleNamespace(is_fast=False, save_pretrained=tokenizer.save_pretrained))
-    assert fast.is_fast
-    assert fast("the small cat").input_ids == tokenizer("the small cat").input_ids
 
 
 def test_sd2_kind_upcast_and_linear_projection(noise):
