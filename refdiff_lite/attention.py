@@ -11,7 +11,9 @@ from typing import Literal
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 from .images import square_corner
 from .networks import recorder
@@ -91,7 +93,7 @@ def record_attention(
     ``softmax(q k^T / sqrt(d))`` of the wanted layers is computed again beside the model's own fused attention, from the
     queries, keys and mask that it really uses, so the output stays bit-identical; heads are averaged at once and calls
     summed, so memory does not grow with steps. Attention slicing, CPU offload, LoRA and other users of the model in other
-    threads are no hindrance; a compiled model runs uncompiled meanwhile. Blocks may be nested to record several kinds.
+    threads do not disturb it; a compiled model runs uncompiled meanwhile. Blocks may be nested to record several kinds.
 
     Args:
         model: a UNet or a transformer of one of :data:`networks.families.FAMILIES`.
@@ -157,13 +159,13 @@ def check_room(what: str, need: int, held: Iterable[torch.Tensor], max_bytes: in
         )
 
 
-def min_max(x: torch.Tensor) -> torch.Tensor:
+def min_max(x: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
     """Stretch the last two dimensions to [0, 1]; a flat map becomes zeros, not NaN (an eps of 1e-8)."""
     low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
     return (x - low) / (high - low + _EPS)
 
 
-def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def resize(x: Float[Tensor, "*n _ _"], size: tuple[int, int]) -> Float[Tensor, "*n h w"]:
     """(..., h, w) to (..., H, W), bilinear."""
     flat = x.reshape(-1, 1, *x.shape[-2:])
     out = torch.nn.functional.interpolate(flat, size, mode="bilinear", align_corners=False)
@@ -184,7 +186,7 @@ def word_map(
     upsample: Literal["bilinear", "lanczos"] = "bilinear",
     padded: bool = False,
     row: int | None = None,
-) -> torch.Tensor:
+) -> Float[Tensor, "h w"]:
     """The map c of a word: mean over layers, resized to the image, stretched to [0, 1] (paper, section 3).
 
     Args:
@@ -221,14 +223,16 @@ def _lanczos(c: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).float() / 255
 
 
-def finest_self_attention(attention: AttentionMaps, row: int | None = None) -> torch.Tensor:
+def finest_self_attention(attention: AttentionMaps, row: int | None = None) -> Float[Tensor, "hw hw"]:
     """Self-attention of the finest grid, mean over its layers, (h * w, h * w): row i is where pixel i looks."""
     grid = finest(attention.maps.values())
     layers = [m for m in attention.row(row) if m.shape[-3:-1] == grid]
     return rearrange(torch.stack(layers).mean(0), "h w keys -> (h w) keys")
 
 
-def propagate(word: torch.Tensor, attention: AttentionMaps, steps: int = 1, row: int | None = None) -> torch.Tensor:
+def propagate(
+    word: Float[Tensor, "_ _"], attention: AttentionMaps, steps: int = 1, row: int | None = None
+) -> Float[Tensor, "h w"]:
     """Let a word's map flow along self-attention: pixels that look at each other come to agree.
 
     Args:

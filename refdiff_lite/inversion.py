@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from .latents import ddim_step, ddim_timesteps
@@ -17,7 +19,12 @@ Denoiser = Callable[[torch.Tensor, int], torch.Tensor]
 """(x_t, t) -> predicted noise of the same shape."""
 
 
-def guided(unet: Any, text: torch.Tensor, guidance: float = 1.0, empty: torch.Tensor | None = None) -> Denoiser:
+def guided(
+    unet: Any,
+    text: Float[Tensor, "1 tokens width"],
+    guidance: float = 1.0,
+    empty: Float[Tensor, "1 tokens width"] | None = None,
+) -> Denoiser:
     """The UNet as a function of (x_t, t), with classifier-free guidance if ``guidance`` is not 1.
 
     Args:
@@ -39,13 +46,13 @@ def guided(unet: Any, text: torch.Tensor, guidance: float = 1.0, empty: torch.Te
 def invert(
     scheduler: Any,
     denoiser: Denoiser,
-    x0: torch.Tensor,
+    x0: Float[Tensor, "1 c h w"],
     num_steps: int = 50,
     *,
     until: int | None = None,
     fixed_point: int = 0,
     progress: bool = False,
-) -> list[torch.Tensor]:
+) -> list[Float[Tensor, "1 c h w"]]:
     """DDIM inversion: the noise that deterministic DDIM would turn into x_0.
 
     Plain inversion predicts the noise of x at the *lower* timestep and assumes that it is the same at the upper
@@ -76,12 +83,12 @@ def invert(
 def denoise(
     scheduler: Any,
     denoiser: Denoiser,
-    x: torch.Tensor,
+    x: Float[Tensor, "1 c h w"],
     num_steps: int = 50,
     *,
     start: int | None = None,
     progress: bool = False,
-) -> list[torch.Tensor]:
+) -> list[Float[Tensor, "1 c h w"]]:
     """Deterministic DDIM from the timestep with index ``start - 1`` down to x_0.
 
     Returns:

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Float, UInt8
 from PIL import Image
+from torch import Tensor
 
 from .networks.compat import execution_device
 
 
-def encode(vae: Any, image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+def encode(vae: Any, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> Float[Tensor, "1 c y x"]:
     """Image to the mode of its latents, scaled as the UNet expects them: no sampling, so no hidden noise.
 
     Args:
@@ -31,7 +33,7 @@ def encode(vae: Any, image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
         return latents * vae.config.scaling_factor
 
 
-def decode(vae: Any, latents: torch.Tensor) -> np.ndarray:
+def decode(vae: Any, latents: Float[Tensor, "1 c y x"]) -> UInt8[np.ndarray, "h w 3"]:
     """Latents (1, C, h, w) to an image (H, W, 3) uint8 RGB."""
     with torch.no_grad():
         x = vae.decode(latents.to(execution_device(vae), vae.dtype) / vae.config.scaling_factor).sample[0]
@@ -49,13 +51,17 @@ def alpha_bar(scheduler: Any, t: int) -> float:
     return float(scheduler.alphas_cumprod[t] if t >= 0 else scheduler.final_alpha_cumprod)
 
 
-def add_noise(scheduler: Any, x0: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
+def add_noise(
+    scheduler: Any, x0: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], t: int
+) -> Float[Tensor, "b c h w"]:
     """``x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n`` (paper, forward process)."""
     a = alpha_bar(scheduler, t)
     return a**0.5 * x0 + (1 - a) ** 0.5 * noise
 
 
-def ddim_step(scheduler: Any, x: torch.Tensor, noise: torch.Tensor, t: int, to: int) -> torch.Tensor:
+def ddim_step(
+    scheduler: Any, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], t: int, to: int
+) -> Float[Tensor, "b c h w"]:
     """Move x from timestep t to timestep ``to`` along the predicted noise: down to denoise, up to invert (eta = 0)."""
     a = alpha_bar(scheduler, t)
     return add_noise(scheduler, (x - (1 - a) ** 0.5 * noise) / a**0.5, noise, to)

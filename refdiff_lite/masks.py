@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool, Shaped
 from pycocotools import mask as coco_mask
 
 from .files import MAX_PIXELS, cache_dir, write_text
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 _VERSION = 2
 MAX_RUNS = 5_000_000
@@ -25,18 +27,18 @@ MAX_PARTS, MAX_OUTLINE = 10_000, 1_000_000
 """Most polygons of one object, and their greatest length together in pixels; pycocotools needs memory for each pixel."""
 
 
-def to_rle(mask: np.ndarray) -> dict[str, Any]:
+def to_rle(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
     """(H, W) bool as COCO run lengths, ready for JSON: ``{"size": [H, W], "counts": text}``."""
     runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": list(runs["size"]), "counts": runs["counts"].decode()}
 
 
-def from_rle(runs: dict[str, Any]) -> np.ndarray:
+def from_rle(runs: dict[str, Any]) -> Bool[np.ndarray, "h w"]:
     """The inverse of :func:`to_rle`; (H, W) bool. Raises ValueError as :func:`decode`."""
     return decode(runs, runs.get("size") or ())
 
 
-def decode(segmentation: Any, size: Sequence[int]) -> np.ndarray:
+def decode(segmentation: Any, size: Sequence[int]) -> Bool[np.ndarray, "h w"]:
     """A COCO segmentation as (H, W) bool; polygons that overlap are united.
 
     Args:
@@ -121,7 +123,7 @@ def _outlines(polygons: Any, height: int, width: int) -> list[dict[str, Any]]:
     return coco_mask.frPyObjects(arrays, height, width)
 
 
-def resize_nearest(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_nearest(masks: Shaped[np.ndarray, "*n _ _"], size: tuple[int, int]) -> Shaped[np.ndarray, "*n h w"]:
     """(..., h, w) to (..., H, W): each new pixel takes the one that its centre falls into."""
     if masks.shape[-2:] == tuple(size):
         return masks
@@ -129,7 +131,7 @@ def resize_nearest(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return masks[..., rows[:, None], cols]
 
 
-def blank(number: int, size: tuple[int, int]) -> np.ndarray:
+def blank(number: int, size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
     """So many empty masks, (N, H, W) bool. Raises ValueError if they need more than :data:`MAX_MEMORY` bytes."""
     if number * size[0] * size[1] > MAX_MEMORY:
         raise ValueError(
@@ -138,7 +140,7 @@ def blank(number: int, size: tuple[int, int]) -> np.ndarray:
     return np.zeros((number, *size), bool)
 
 
-def as_masks(masks: Any, *sizes: tuple[int, int]) -> np.ndarray:
+def as_masks(masks: Any, *sizes: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
     """Masks as people have them, as (N, H, W) bool, never the memory that was given.
 
     Args:
@@ -189,14 +191,14 @@ def _as_mask(mask: Any, sizes: tuple[tuple[int, int], ...]) -> np.ndarray:
     return array > 0
 
 
-def stack(masks: list[np.ndarray], size: tuple[int, ...]) -> torch.Tensor:
+def stack(masks: list[Bool[np.ndarray, "h w"]], size: tuple[int, ...]) -> Bool[Tensor, "n h w"]:
     """(H, W) bool arrays as one (N, H, W) bool tensor; N may be 0."""
     import torch
 
     return torch.from_numpy(np.stack(masks)) if masks else torch.zeros((0, *size), dtype=torch.bool)
 
 
-def unique(masks: torch.Tensor, iou: float = 0.95) -> torch.Tensor:
+def unique(masks: Bool[Tensor, "n h w"], iou: float = 0.95) -> Bool[Tensor, "kept h w"]:
     """Of masks whose IoU is above ``iou`` keep the first."""
     runs = [to_rle(m) for m in masks.numpy()]
     overlaps = coco_mask.iou(runs, runs, [0] * len(runs)) if runs else np.zeros((0, 0))
@@ -207,7 +209,7 @@ def unique(masks: torch.Tensor, iou: float = 0.95) -> torch.Tensor:
     return masks[kept]
 
 
-def keep(masks: torch.Tensor, largest: int | None = None, min_area: float = 1) -> torch.Tensor:
+def keep(masks: Bool[Tensor, "n h w"], largest: int | None = None, min_area: float = 1) -> Bool[Tensor, "kept h w"]:
     """Keep the ``largest`` masks, then drop empty ones and those under ``min_area`` pixels; in order of area."""
     import torch
 

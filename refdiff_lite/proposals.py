@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy.cluster.vq import kmeans2
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, find_objects, label
@@ -16,6 +17,7 @@ from skimage.filters import sobel
 from skimage.morphology import h_maxima
 from skimage.segmentation import felzenszwalb as _felzenszwalb
 from skimage.segmentation import watershed
+from torch import Tensor
 
 from .attention import AttentionMaps, finest, finest_self_attention, resize
 from .masks import stack, unique
@@ -41,7 +43,7 @@ class Proposals:
         return len(self.masks)
 
 
-def weak(word: torch.Tensor, thresholds: int = 19) -> torch.Tensor:
+def weak(word: Float[Tensor, "h w"], thresholds: int = 19) -> Bool[Tensor, "n h w"]:
     """The paper's weak proposals, no network needed: ``{c >= mu}`` for mu = 5 %, 10 %, …, 95 %.
 
     Args:
@@ -51,7 +53,7 @@ def weak(word: torch.Tensor, thresholds: int = 19) -> torch.Tensor:
     return word[None] >= levels[:, None, None]
 
 
-def otsu_choice(word: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def otsu_choice(word: Float[Tensor, "h w"], masks: Bool[Tensor, "n h w"]) -> Float[Tensor, " n"]:
     """Between-class variance of c for each mask: ``p (1 - p) (mean inside - mean outside)^2`` (Otsu 1979).
 
     Unlike S_G it weighs the area p, so a mask of a few peak pixels does not win.
@@ -66,7 +68,9 @@ def otsu_choice(word: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     return p * (1 - p) * gap**2
 
 
-def felzenszwalb(image: np.ndarray, scale: float = 5, edge: float = 9, min_area: float = 0.004) -> torch.Tensor:
+def felzenszwalb(
+    image: UInt8[np.ndarray, "h w 3"], scale: float = 5, edge: float = 9, min_area: float = 0.004
+) -> Bool[Tensor, "n h w"]:
     """Objects on a calm ground, from colour alone: Felzenszwalb's segments, merged so that objects come out whole.
 
     Segments whose common border is no edge in the image are joined; the largest one is then the ground, and every
@@ -102,7 +106,9 @@ def felzenszwalb(image: np.ndarray, scale: float = 5, edge: float = 9, min_area:
     return stack(masks, image.shape[:2])
 
 
-def self_attention(attention: AttentionMaps, size: tuple[int, int], clusters: int = 6, seed: int = 0) -> torch.Tensor:
+def self_attention(
+    attention: AttentionMaps, size: tuple[int, int], clusters: int = 6, seed: int = 0
+) -> Bool[Tensor, "n h w"]:
     """Pixels that look at the same places, grouped: k-means on rows of self-attention, then connected regions.
 
     Args:
@@ -120,7 +126,7 @@ def self_attention(attention: AttentionMaps, size: tuple[int, int], clusters: in
     return stack([m for m in masks if 0.004 <= m.mean() <= 0.5], size)
 
 
-def sam(image: np.ndarray, generator: Any, points_per_batch: int = 64) -> torch.Tensor:
+def sam(image: UInt8[np.ndarray, "h w 3"], generator: Any, points_per_batch: int = 64) -> Bool[Tensor, "n h w"]:
     """Segment Anything's automatic masks, near-duplicates removed.
 
     Args:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.ops import masks_to_boxes
 
@@ -21,7 +23,7 @@ pictures (at most 640 pixels) no mask of more than its 10000 pixels is that long
 become an image of 140000."""
 
 
-def positional_bias(cues: tuple[str, ...], size: tuple[int, int], ramp: float = 1.0) -> torch.Tensor:
+def positional_bias(cues: tuple[str, ...], size: tuple[int, int], ramp: float = 1.0) -> Float[Tensor, "h w"]:
     """The soft ramp P that dims the side away from a cue: 1 at the cue's edge, 0 where the ramp ends.
 
     Args:
@@ -42,12 +44,12 @@ def positional_bias(cues: tuple[str, ...], size: tuple[int, int], ramp: float = 
 
 
 def crops(
-    pixels: torch.Tensor,
-    masks: torch.Tensor,
+    pixels: Float[Tensor, "3 h w"],
+    masks: Bool[Tensor, "n h w"],
     side: int,
     fit: Literal["square", "shorter"],
     fill: torch.Tensor | float = 0.0,
-) -> list[torch.Tensor]:
+) -> list[Float[Tensor, "3 _ _"]]:
     """Each proposal cut out tightly, black outside its mask.
 
     Args:
@@ -74,7 +76,7 @@ def crops(
     return found
 
 
-def branch_score(features: torch.Tensor, text: torch.Tensor, noun_share: float) -> torch.Tensor:
+def branch_score(features: Float[Tensor, "n d"], text: Float[Tensor, "2 d"], noun_share: float) -> Float[Tensor, " n"]:
     """``v_i · r`` of one branch; r mixes sentence and noun (paper: their mean).
 
     Args:
@@ -87,14 +89,14 @@ def branch_score(features: torch.Tensor, text: torch.Tensor, noun_share: float) 
     return features @ ((1 - noun_share) * text[0] + noun_share * text[1])
 
 
-def discriminative_score(crop: torch.Tensor, masked: torch.Tensor, beta: float) -> torch.Tensor:
+def discriminative_score(crop: Float[Tensor, " n"], masked: Float[Tensor, " n"], beta: float) -> Float[Tensor, " n"]:
     """``S_D = beta * masked + (1 - beta) * crop``, (N,), from the scores of the two branches (paper, section 3)."""
     return beta * masked + (1 - beta) * crop
 
 
 def visual_features(
     networks: Networks, proposals: Proposals, branch: Branch, cues: tuple[str, ...], config: RefDiffConfig
-) -> torch.Tensor:
+) -> Float[Tensor, "n d"]:
     """CLIP features of the proposals in one branch, (N, D), each of length 1; the proposals keep them.
 
     Args:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import torch
 from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, linear, normalize, scaled_dot_product_attention
 
 IMAGES = 64
@@ -13,8 +15,8 @@ IMAGES = 64
 
 
 def embed(
-    visual: Any, pixels: torch.Tensor, positions: Literal["fitted", "dino"] = "fitted"
-) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
+    visual: Any, pixels: Float[Tensor, "b 3 h w"], positions: Literal["fitted", "dino"] = "fitted"
+) -> tuple[Float[Tensor, "b 1 d"], Float[Tensor, "b patches d"], tuple[int, int]]:
     """Class token (B, 1, D), patch tokens (B, P, D) before the transformer, and the grid, for any image size.
 
     Position embeddings are stretched (bicubic) where the grid is not the trained one; pixels at the right and lower
@@ -36,7 +38,9 @@ def embed(
     return visual.ln_pre(start), visual.ln_pre(patches), grid
 
 
-def attend(visual: Any, hidden: torch.Tensor, allowed: torch.Tensor | None = None) -> torch.Tensor:
+def attend(
+    visual: Any, hidden: Float[Tensor, "b t d"], allowed: Bool[Tensor, "n t"] | None = None
+) -> Float[Tensor, "b t d"]:
     """Tokens (B, T, D) after the transformer: what open_clip computes, in memory that grows with T and not with T².
 
     Args:
@@ -56,7 +60,7 @@ def attend(visual: Any, hidden: torch.Tensor, allowed: torch.Tensor | None = Non
     return hidden
 
 
-def project(visual: Any, hidden: torch.Tensor) -> torch.Tensor:
+def project(visual: Any, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n d"]:
     """Class tokens (N, width) after the transformer as features (N, D), not yet of length 1."""
     return visual.ln_post(hidden) @ visual.proj
 
@@ -64,12 +68,12 @@ def project(visual: Any, hidden: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def encode_images(
     clip: Any,
-    images: list[torch.Tensor],
-    mean: torch.Tensor,
-    std: torch.Tensor,
+    images: list[Float[Tensor, "3 _ _"]],
+    mean: Float[Tensor, 3],
+    std: Float[Tensor, 3],
     positions: Literal["fitted", "dino"] = "fitted",
     unit: bool = True,
-) -> torch.Tensor:
+) -> Float[Tensor, "n d"]:
     """Features of images (3, h, w) in [0, 1], (N, D), each of length 1 unless ``unit`` is off.
 
     Images of one size go together, :data:`IMAGES` at a time.
@@ -90,12 +94,14 @@ def encode_images(
     return torch.stack(out) if out else torch.zeros(0, visual.proj.shape[1]).to(weight)
 
 
-def standardise(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def standardise(
+    pixels: Float[Tensor, "b 3 h w"], mean: Float[Tensor, 3], std: Float[Tensor, 3], like: torch.Tensor
+) -> Float[Tensor, "b 3 h w"]:
     """Pixels in [0, 1] as CLIP was trained to see them, on the device and in the dtype of ``like``."""
     return ((pixels.to(mean.device) - mean[:, None, None]) / std[:, None, None]).to(like)
 
 
-def mask_attention(patch_masks: torch.Tensor) -> torch.Tensor:
+def mask_attention(patch_masks: Bool[Tensor, "n p"]) -> Float[Tensor, "n+p n+p"]:
     """Additive attention mask for N class tokens in front of P patches, (N + P, N + P): 0 where attention may go.
 
     Each class token sees itself and its own patches; patches see all patches and no class token. This is what
@@ -110,7 +116,9 @@ def mask_attention(patch_masks: torch.Tensor) -> torch.Tensor:
     return torch.zeros(n + p, n + p, device=patch_masks.device).masked_fill(~allowed, float("-inf"))
 
 
-def patches_of(masks: torch.Tensor, grid: tuple[int, int], rule: Literal["half", "nearest"]) -> torch.Tensor:
+def patches_of(
+    masks: Bool[Tensor, "n h w"], grid: tuple[int, int], rule: Literal["half", "nearest"]
+) -> Bool[Tensor, "n p"]:
     """Which patches of the grid belong to each mask, (N, P) bool, from masks (N, H, W) bool.
 
     Args:
@@ -127,14 +135,14 @@ def patches_of(masks: torch.Tensor, grid: tuple[int, int], rule: Literal["half",
 @torch.no_grad()
 def encode_masks(
     clip: Any,
-    pixels: torch.Tensor,
-    masks: torch.Tensor,
+    pixels: Float[Tensor, "3 h w"],
+    masks: Bool[Tensor, "n h w"],
     side: tuple[int, int],
-    mean: torch.Tensor,
-    std: torch.Tensor,
+    mean: Float[Tensor, 3],
+    std: Float[Tensor, 3],
     rule: Literal["half", "nearest"] = "half",
     positions: Literal["fitted", "dino"] = "fitted",
-) -> torch.Tensor:
+) -> Float[Tensor, "n d"]:
     """f_M of the paper: the class token of each mask may attend to that mask's patches alone, all N in one pass.
 
     Args:
@@ -156,7 +164,7 @@ def encode_masks(
 
 
 @torch.no_grad()
-def encode_text(clip: Any, tokenizer: Any, sentence: str, noun: str, unit: bool = True) -> torch.Tensor:
+def encode_text(clip: Any, tokenizer: Any, sentence: str, noun: str, unit: bool = True) -> Float[Tensor, "2 d"]:
     """Features of the sentence and of its head noun, (2, D), each of length 1 unless ``unit`` is off.
 
     No prompt template (both sources).
