@@ -20,7 +20,8 @@ from skimage.segmentation import watershed
 from torch import Tensor
 
 from .attention import AttentionMaps, finest, finest_self_attention, resize
-from .masks import stack, unique
+from .masks import cached, stack, unique
+from .networks import Networks, hub
 
 
 @dataclass(eq=False)
@@ -124,6 +125,15 @@ def self_attention(
         regions, count = label(labels == cluster)
         masks += [regions == i for i in range(1, count + 1)]
     return stack([m for m in masks if 0.004 <= m.mean() <= 0.5], size)
+
+
+def kept_sam(image: UInt8[np.ndarray, "h w 3"], networks: Networks) -> Bool[Tensor, "n h w"]:
+    """:func:`sam` by the preset's SAM, from disk if it has seen this image before."""
+    points = 16 if networks.low_memory else 64  # a batch of 64 holds 3 × 64 masks at full size
+    if networks.sam_id not in hub.WEIGHTS:  # a network of the user's own may change under the same name
+        return sam(image, networks.use("sam"), points)
+    about = {"sam": networks.sam_id, "revision": hub.WEIGHTS[networks.sam_id].revision, "dtype": str(networks.dtype)}
+    return cached(image, about, lambda: sam(image, networks.use("sam"), points))
 
 
 def sam(image: UInt8[np.ndarray, "h w 3"], generator: Any, points_per_batch: int = 64) -> Bool[Tensor, "n h w"]:

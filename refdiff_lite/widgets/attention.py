@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ..attention import min_max, record_attention, resize
 from ..expression import find_words, parse, pieces, token_positions
 from ..latents import add_noise
-from ..pipeline import Scene
+from ..scene import Scene
 from ..viz import show_image, show_map
 from .base import DATA_BYTES, Explorer, picture, quantise, view_module
 

@@ -17,8 +17,8 @@ from ..config import PROPOSALS, VARIANTS, ProposalKind, Variant
 from ..evaluation.metrics import iou
 from ..expression import CUES, Expression, find_words, parse, pieces, token_positions
 from ..masks import resize_nearest
-from ..pipeline import Scene
 from ..proposals import Proposals
+from ..scene import Scene
 from ..viz import show_image, show_map, show_mask
 from .base import DATA_BYTES, Explorer, bits, picture, view_module
 
