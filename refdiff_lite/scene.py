@@ -209,6 +209,8 @@ class Scene:
     def _generate(self, kind: str) -> Any:
         if kind == "felzenszwalb":
             return generators.felzenszwalb(self.image)
+        if kind == "grouping":
+            return generators.grouping(self.image)
         if kind == "self-attention":
             return self._self_attention()
         if kind == "sam":
