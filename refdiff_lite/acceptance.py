@@ -196,7 +196,7 @@ def scheduler(bench: Bench) -> Finding:
 def painting(bench: Bench) -> Finding:
     """A sample that CLIP names right."""
     kinds = ["apple", "bus", "cat", "tree"] if bench.toy else ["cat", "dog", "car", "tree", "house", "apple"]
-    prompt, size = ("a {}", 128) if bench.toy else ("a photograph of a {}", 512)
+    prompt, size = "a {}" if bench.toy else "a photograph of a {}", bench.nets.side
     right = []
     for seed, kind in enumerate(kinds if bench.toy else kinds[:2]):
         with bench.nets.at_work():

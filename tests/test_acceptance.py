@@ -135,3 +135,16 @@ def test_what_sd15_is_expected_to_do_has_a_source_each():
         "variant" if name == "variants" else name for name in known["sources"]
     }
     assert acceptance.PHOTOGRAPHS.keys() == {s.path.stem for s in load_photos()}
+
+
+def test_networks_of_sd15s_shape_go_through_every_stage(sd15_nets, monkeypatch):
+    """Random weights: hardly a line is green, but none is an error."""
+    monkeypatch.setattr(acceptance, "load_photos", lambda: load_photos()[2:3])
+    stages = {name: f for name, f in STAGES.items() if name != "proposals"}  # no SAM here
+    monkeypatch.setattr(acceptance, "STAGES", stages)
+    lines = {line.stage: line for line in acceptance.run(RefDiff(sd15_nets))}
+    assert lines.keys() == stages.keys()
+    assert not [line for line in lines.values() if "Error" in line.found]
+    assert lines["scheduler"].ok
+    assert lines["same again"].ok
+    assert "not yet seen by us" in lines["word maps"].expected
