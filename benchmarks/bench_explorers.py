@@ -20,7 +20,7 @@ from refdiff_lite import RefDiff
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.files import write_text
 from refdiff_lite.widgets import AttentionExplorer, SegmentationPlayground
-from refdiff_lite.widgets.attention import Attention
+from refdiff_lite.widgets.recording import Attention
 
 LIMITS = {
     "opening the page, ms": 1000,

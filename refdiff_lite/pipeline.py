@@ -134,19 +134,24 @@ class Scene:
         return ddim_timesteps(self.model.networks.scheduler, self.config.num_steps)
 
     @cached_property
-    @_one_at_a_time
     def noised(self) -> list[torch.Tensor]:
-        """x_t of every draw; one seeded generator on the CPU is the only randomness, so all devices agree."""
+        """x_t of every draw at ``config.noise_step``."""
+        return self.noised_at(self.config.noise_step)
+
+    @_one_at_a_time
+    def noised_at(self, step: int) -> list[torch.Tensor]:
+        """x_t of every draw at one of :attr:`timesteps`, as the config makes noise.
+
+        One seeded generator on the CPU is the only randomness, so all devices agree.
+        """
         nets, x0, config = self.model.networks, self.latents, self.config
         if config.noise == "ddim":
-            empty = self.model.empty_prompt
-            denoiser = guided(nets.use("unet"), empty)
-            x = invert(nets.scheduler, denoiser, x0, config.num_steps, until=config.noise_step + 1)[-1]
+            denoiser = guided(nets.use("unet"), self.model.empty_prompt)
+            x = invert(nets.scheduler, denoiser, x0, config.num_steps, until=step + 1)[-1]
             return [nets.check_finite("unet", x)]
         generator = torch.Generator().manual_seed(config.seed)
-        t = self.timesteps[config.noise_step]
         draws = [torch.randn(x0.shape, generator=generator).to(x0) for _ in range(config.draws)]
-        return [add_noise(nets.scheduler, x0, noise, t) for noise in draws]
+        return [add_noise(nets.scheduler, x0, noise, self.timesteps[step]) for noise in draws]
 
     @_one_at_a_time
     def unet_pass(self, prompts: list[str], kinds: Sequence[Kind] = ("cross",)) -> list[dict[Kind, AttentionMaps]]:
@@ -174,12 +179,20 @@ class Scene:
         tokens = [token_positions(nets.tokenizer, p, e.span) for p, e in zip(prompts, missing, strict=True)]
         found = self.unet_pass(prompts, ("cross", "self") if config.propagate else ("cross",))
         for e, places, maps in zip(missing, tokens, found, strict=True):
-            c = word_map(maps["cross"], places, self.size, config.normalise, config.upsample, config.pad)
-            if config.propagate:
-                c = resize(propagate(c, maps["self"], config.propagate), self.size)
-            self._word_maps[e.text, e.span] = c.cpu()
+            self._word_maps[e.text, e.span] = self.map_of(maps, places)
         while len(self._word_maps) > max(2 * SENTENCES, len(missing)):
             self._word_maps.popitem(last=False)
+
+    def map_of(self, maps: dict[Kind, AttentionMaps], tokens: list[int]) -> torch.Tensor:
+        """The map c of the word at these tokens, from what :meth:`unet_pass` recorded of its prompt.
+
+        (H, W) float32 in [0, 1] on the CPU, at the working size.
+        """
+        config = self.config
+        c = word_map(maps["cross"], tokens, self.size, config.normalise, config.upsample, config.pad)
+        if config.propagate:
+            c = resize(propagate(c, maps["self"], config.propagate), self.size)
+        return c.cpu()
 
     @_one_at_a_time
     def word_map(self, expression: Expression) -> torch.Tensor:

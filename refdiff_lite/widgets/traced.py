@@ -7,7 +7,7 @@ import torch
 
 from ..expression import find_words, parse
 from ..record import Record
-from .attention import END, START, Attention
+from .recording import END, START, Attention
 
 _LEAST = 1e-12
 """Probabilities below are drawn as this one: their logarithm must be a number."""

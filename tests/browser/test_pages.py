@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
-from refdiff_lite.widgets.attention import MEAN, Slice, word_maps
+from refdiff_lite.widgets.slices import MEAN, Slice, word_maps
 from refdiff_lite.widgets.base import _EXPORT, palette, quantise
 from refdiff_lite.widgets.gallery import CAUSES, Item
 from refdiff_lite.widgets.inversion import WAYS, Journey

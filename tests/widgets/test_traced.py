@@ -6,7 +6,8 @@ import torch
 
 from refdiff_lite.record import Record
 from refdiff_lite.trace import trace
-from refdiff_lite.widgets.attention import MEAN, AttentionExplorer, Slice, word_maps
+from refdiff_lite.widgets.attention import AttentionExplorer
+from refdiff_lite.widgets.slices import MEAN, Slice, word_maps
 from refdiff_lite.widgets.traced import attention_of
 
 PROMPT = "a dog left of a cat"
@@ -41,8 +42,8 @@ def test_slices_are_the_records_maps(pipe, scores, tmp_path):
         truth = plain.scores_of("dog", step=2, layer=layer, head=None if head == MEAN else head, pieces="last")
         np.testing.assert_allclose(found, truth, atol=1e-5)
     explorer = AttentionExplorer(attention, layer=layer, pinned=[2])
-    assert explorer.maps().shape[0] == 8
-    assert len(explorer.figure().axes) == 9
+    assert explorer.maps().shape[0] == 9  # with the padding
+    assert len(explorer.figure().axes) == 2  # the picture, and the word that is pinned
     explorer.close()
 
 

@@ -24,12 +24,13 @@ const fixed = (x, digits) => x.toFixed(digits).replace(/^-(0\.0+)$/, "$1"); // n
 const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
 
 /** Arrays by name from the model's block of bytes, as Python's `pack` laid them out. */
-function unpack(model) {
-  const view = model.get("_block");
+const unpack = (model) => decode(model.get("_meta").index, model.get("_block"));
+
+function decode(index, view) {
   const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice();
   const types = { u1: Uint8Array, f4: Float32Array };
   const arrays = {};
-  for (const [name, [type, shape, offset]] of Object.entries(model.get("_meta").index)) {
+  for (const [name, [type, shape, offset]] of Object.entries(index)) {
     arrays[name] = new types[type](bytes.buffer, offset, shape.reduce((a, b) => a * b, 1));
     arrays[name].shape = shape;
   }
@@ -71,6 +72,8 @@ function mount({ model, el }, build) {
     model,
     root,
     undo,
+    id: `rdl-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`, // other explorers in the document count for themselves
+    serial: 0,
     get: (name) => model.get(name),
     set(name, value) {
       model.set(name, value);
@@ -105,14 +108,12 @@ function liveLine(view) {
   };
 }
 
-let serial = 0;
-
 /** A labelled control; `hint` explains it on hover. */
 const labelled = (label, control, hint) => h("label", { class: "rdl-control", title: hint }, h("span", {}, label), control);
 
 /** Radio buttons in one bar. options: [value, label] each; `allowed(value)` greys out the others. */
 function segmented(view, label, trait, options, allowed = () => true) {
-  const name = `rdl-${serial++}`;
+  const name = `${view.id}-${view.serial++}`; // radio buttons of one name exclude each other in the whole document
   const inputs = options.map(([value, text]) => {
     const input = h("input", { type: "radio", name, onchange: () => view.set(trait, value) });
     return [value, input, h("label", {}, input, h("span", {}, text))];
@@ -157,7 +158,7 @@ function choice(view, label, get, set, options, hint) {
     }));
   };
   update();
-  return { el: labelled(label, list, hint), update };
+  return { el: labelled(label, list, hint), list, update };
 }
 
 /** A yes-or-no of the model. */
@@ -176,8 +177,11 @@ function pictureUrl(bytes) {
   return `data:image/jpeg;base64,${btoa(text)}`;
 }
 
-/** Levels 0-255 (h, w) through the palette into a canvas of that size; `scale` maps a level to a colour's index. */
-function paintMap(canvas, levels, height, width, palette, low = 0, high = 255) {
+/**
+ * Levels 0-255 (h, w) through the palette into a canvas of that size; 0 gets the colour `low`, 255 the colour `high`.
+ * With `through` the picture below shows where the colour is low.
+ */
+function paintMap(canvas, levels, height, width, palette, low = 0, high = 255, through = false) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(width, height);
@@ -185,7 +189,8 @@ function paintMap(canvas, levels, height, width, palette, low = 0, high = 255) {
   const colours = new Uint32Array(256);
   for (let i = 0; i < 256; i++) {
     const c = 3 * clamp(Math.round(low + (i / 255) * (high - low)), 0, 255);
-    colours[i] = (255 << 24) | (palette[c + 2] << 16) | (palette[c + 1] << 8) | palette[c];
+    const alpha = through ? Math.round(64 + (191 * c) / 765) : 255;
+    colours[i] = (alpha << 24) | (palette[c + 2] << 16) | (palette[c + 1] << 8) | palette[c];
   }
   for (let i = 0; i < out.length; i++) out[i] = colours[levels[i]];
   context.putImageData(pixels, 0, 0);
@@ -211,27 +216,45 @@ function paintMask(canvas, mask, height, width, rim) {
 
 /**
  * A picture: the image, a canvas over it, a frame around one cell. `onpoint(place)` gets [row, column] as shares of
- * the picture or null, `onpick(place)` a click or Enter, arrows walk over cells of `grid()`.
+ * the picture or null, `onpick(place)` a click or Enter, arrows walk over cells of `grid()`. `onbox([top, left, bottom,
+ * right])` gets a dragged region, or with Shift and Enter the one between the place picked last and this.
  */
-function picturePane(view, url, ratio, { label, grid, onpoint, onpick }) {
+function picturePane(view, url, ratio, { label, grid, onpoint, onpick, onbox }) {
   const canvas = h("canvas", { class: "rdl-over" });
   const cell = h("div", { class: "rdl-cell", hidden: true });
-  const stage = h("div", { class: "rdl-stage", style: `aspect-ratio:${ratio}`, role: "group", "aria-label": label },
-    h("img", { src: url, alt: "", draggable: "false" }), canvas, cell);
+  const box = h("div", { class: "rdl-box", hidden: true });
+  const stage = h("div", { class: "rdl-stage", style: `aspect-ratio:${ratio};--ratio:${ratio}`, role: "group", "aria-label": label },
+    h("img", { src: url, alt: "", draggable: "false" }), canvas, cell, box);
   const title = h("strong", {});
   const note = h("span", { class: "rdl-note" });
   const el = h("figure", { class: "rdl-pane" }, h("figcaption", {}, title, note), stage);
-  let at = null;
+  const frame = (it, [top, left, bottom, right]) => Object.assign(it.style, {
+    top: `${top * 100}%`, left: `${left * 100}%`, height: `${(bottom - top) * 100}%`, width: `${(right - left) * 100}%`,
+  });
+  const between = (a, b) => [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
+  const region = (at) => {
+    box.hidden = at.length !== 4;
+    if (at.length === 4) frame(box, at);
+  };
   if (onpoint) {
+    let at = null, picked = null, start = null, dragged = false;
     stage.tabIndex = 0;
-    stage.setAttribute("aria-roledescription", "picture; arrow keys walk over its pixels, Enter pins one");
+    stage.setAttribute("aria-roledescription", "picture; arrow keys walk over its pixels, Enter pins one, Shift and Enter draws a region from there");
     const place = (event) => {
-      const box = stage.getBoundingClientRect();
-      return [clamp((event.clientY - box.top) / box.height, 0, 0.9999), clamp((event.clientX - box.left) / box.width, 0, 0.9999)];
+      const area = stage.getBoundingClientRect();
+      return [clamp((event.clientY - area.top) / area.height, 0, 0.9999), clamp((event.clientX - area.left) / area.width, 0, 0.9999)];
     };
-    stage.addEventListener("pointermove", (event) => { at = place(event); onpoint(at); });
-    stage.addEventListener("pointerleave", () => { at = null; onpoint(null); });
-    stage.addEventListener("click", (event) => onpick(place(event)));
+    const pick = (to) => { picked = to; onpick(to); };
+    stage.addEventListener("pointerdown", (event) => { start = onbox && event.pointerType === "mouse" ? [event.clientX, event.clientY, place(event)] : null; dragged = false; });
+    stage.addEventListener("pointermove", (event) => {
+      at = place(event);
+      if (start && event.buttons && Math.hypot(event.clientX - start[0], event.clientY - start[1]) > 6) dragged = true;
+      if (dragged) region(between(start[2], at));
+      else onpoint(at);
+    });
+    stage.addEventListener("pointerup", (event) => { if (dragged) { at = null; onpoint(null); onbox(between(start[2], place(event))); } start = null; });
+    stage.addEventListener("pointerleave", () => { at = start = null; onpoint(null); });
+    stage.addEventListener("click", (event) => { if (dragged) dragged = false; else pick(place(event)); });
     stage.addEventListener("blur", () => { at = null; onpoint(null); });
     stage.addEventListener("keydown", (event) => {
       const [rows, columns] = grid();
@@ -242,22 +265,22 @@ function picturePane(view, url, ratio, { label, grid, onpoint, onpick }) {
         const column = clamp(Math.floor(from[1] * columns) + move[1], 0, columns - 1);
         at = [(row + 0.5) / rows, (column + 0.5) / columns];
         onpoint(at);
+      } else if (event.key === "Enter" && event.shiftKey && onbox && at && picked) {
+        onbox(between(picked, at));
       } else if (event.key === "Enter" || event.key === " ") {
-        if (at) onpick(at);
+        if (at) pick(at);
       } else return;
       event.preventDefault();
       event.stopPropagation();
     });
   }
   return {
-    el, stage, canvas, title, note,
+    el, stage, canvas, title, note, cell, region,
     mark(place, [rows, columns]) {
       cell.hidden = !place;
       if (!place) return;
       const [y, x] = [Math.floor(place[0] * rows), Math.floor(place[1] * columns)];
-      Object.assign(cell.style, {
-        top: `${(y / rows) * 100}%`, left: `${(x / columns) * 100}%`, height: `${100 / rows}%`, width: `${100 / columns}%`,
-      });
+      frame(cell, [y / rows, x / columns, (y + 1) / rows, (x + 1) / columns]);
     },
   };
 }
