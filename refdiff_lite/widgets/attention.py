@@ -26,14 +26,12 @@ from .slices import (
     choices,
     frames,
     grids,
+    has_looks,
     left_out,
     overview,
     packed,
     packed_self,
-    self_key,
-    self_layer,
     self_map,
-    share_inside,
     word_maps,
 )
 
@@ -97,7 +95,7 @@ class AttentionExplorer(Explorer):
             "timesteps": list(attention.timesteps),
             "heads": {n: min((len(layers[m]) for m in named.get(n, [])), default=0) for n in every},
             "layers": {n: list(sizes[n]) for n in every},
-            "selves": {n: self_layer(attention, n) for n in named},
+            "selves": [n for n in named if has_looks(attention, n)],
             "each": list(layers),
             "own": OWN,
             "read": READ,
@@ -186,8 +184,7 @@ class AttentionExplorer(Explorer):
             *layer, step = rest.split("/")
             if layer == ["mean"]:
                 return packed_self(name, self.attention.self_maps[int(step)])
-            own = next((n for n in choices(self.attention) if self_layer(self.attention, n) == layer[0]), "")
-            return packed_self(name, self_map(self.attention, Slice(own, int(layer[1]), int(step))))
+            return packed_self(name, self_map(self.attention, Slice(layer[0], int(layer[1]), int(step))))
         if name == OWN:
             return packed(self.attention, Slice(OWN))
         layer, head, step, values = name.split("/")

@@ -103,25 +103,16 @@ def _grid(sizes: Iterable[Iterable[int]]) -> tuple[int, int]:
     return h, w
 
 
-def self_layer(attention: Attention, layer: str) -> str:
-    """The recorded self-attention in the same block as a layer of cross-attention; "" if there is none."""
-    block = layer.rpartition(".")[0]
-    recorded = attention.looks[0] if attention.looks else {}
-    return next((n for n in recorded if block and n.rpartition(".")[0] == block), "")
+def has_looks(attention: Attention, layer: str) -> bool:
+    """Was self-attention recorded in the same block as this layer?"""
+    return bool(attention.looks) and layer in attention.looks[0]
 
 
 def self_map(attention: Attention, where: Slice) -> np.ndarray:
     """Where each pixel looks in a slice, (h, w, h, w): the block's own self-attention, or else the mean that was kept."""
-    name = self_layer(attention, where.layer)
-    if not name:
+    if not has_looks(attention, where.layer):
         return attention.self_maps[where.step]
-    return look(attention.looks[where.step][name], None if where.head == MEAN else where.head)
-
-
-def self_key(attention: Attention, where: Slice) -> str:
-    """Name of a slice's self-attention in the page's data."""
-    name = self_layer(attention, where.layer)
-    return f"self/{name}/{where.head}/{where.step}" if name else f"self/mean/{where.step}"
+    return look(attention.looks[where.step][where.layer], None if where.head == MEAN else where.head)
 
 
 def packed(attention: Attention, where: Slice) -> dict[str, np.ndarray]:

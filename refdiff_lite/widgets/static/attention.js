@@ -171,9 +171,8 @@ function render(context) {
     function drawPixel(at) {
       mirror.el.hidden = !meta.looks;
       if (!meta.looks) return;
-      const block = meta.selves[get("layer")];
       const mean = `self/mean/${get("step")}`;
-      const wanted = block ? `self/${block}/${get("head")}/${get("step")}` : mean;
+      const wanted = meta.selves.includes(get("layer")) ? `self/${get("layer")}/${get("head")}/${get("step")}` : mean;
       if (at) ask.want(wanted, "self");
       const name = ask.here(wanted) ? wanted : get("_live") ? null : mean;
       const maps = arrays[name];
