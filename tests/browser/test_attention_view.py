@@ -113,7 +113,7 @@ def test_this_pixel_looks_by_its_layer_and_head(live_page, scene, recorded):
     page = live_page(explorer)
     page.locator(".rdl-stage").first.hover(position={"x": 5, "y": 5})
     last = page.locator(".rdl-pane").last
-    expect(last.locator(".rdl-note")).to_contain_text("this block, head 1")
+    expect(last.locator(".rdl-note")).to_contain_text("this layer, head 1")
     levels = quantise(self_map(explorer.attention, Slice(layer, 1, 0)))[0][0, 0]
     np.testing.assert_allclose(pixels(last.locator(".rdl-over"))[..., :3], palette()[levels], atol=OVER)
 
@@ -191,7 +191,7 @@ def test_a_drawn_region_tells_which_words_listen(live_page, recorded):
     explorer = AttentionExplorer(recorded(), layer="blocks.0")
     page = live_page(explorer)
     box = page.locator(".rdl-stage").first.bounding_box()
-    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.move(box["x"] + 20, box["y"] + 20)  # the corners are round
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=5)
     page.mouse.up()

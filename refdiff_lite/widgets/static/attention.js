@@ -181,8 +181,8 @@ function render(context) {
       mirror.el.classList.toggle("rdl-idle", !at || !maps);
       mirror.el.classList.toggle("rdl-pinned", Boolean(at) && !point);
       mirror.title.textContent = "this pixel";
-      const whose = name === mean ? "mean of the finest layers and heads" : get("head") < 0 ? "this block, mean of heads" : `this block, head ${get("head")}`;
-      mirror.note.textContent = !at ? "point at a picture" : waits ? ask.error(wanted) ?? (get("_live") ? "asking …" : "not kept in this page") : `looks here: ${whose}, t = ${meta.timesteps[get("step")]}`;
+      const whose = name === mean ? "mean of layers" : get("head") < 0 ? "this layer" : `this layer, head ${get("head")}`;
+      mirror.note.textContent = !at ? "point at a picture" : waits ? ask.error(wanted) ?? (get("_live") ? "asking …" : "not kept in this page") : `${whose}, t = ${meta.timesteps[get("step")]}`;
       if (!at || !maps) return mirror.mark(null, [1, 1]);
       const [askRows, askColumns, rows, columns] = maps.shape;
       const cell = cellOf(at, [askRows, askColumns]);

@@ -53,7 +53,8 @@ function overviewPanel(view, { meta, arrays, ask, word, enter }) {
         canvas, by === "runs" ? null : h("small", {}, percent(by === "entropy" ? e : share, 0)));
     };
     if (by === "runs") {
-      body.replaceChildren(...meta.each.map((layer, l) => h("div", { class: "rdl-small-row" },
+      const heading = Array.from({ length: columns }, (_, c) => (kind === "steps" ? `t = ${meta.timesteps[c]}` : c ? c - 1 : "mean"));
+      body.replaceChildren(h("div", { class: "rdl-small-row rdl-small-head", "aria-hidden": "true" }, h("span", { class: "rdl-small-name" }, kind === "heads" ? "layer, head" : "layer"), heading.map((c) => h("span", {}, String(c)))), ...meta.each.map((layer, l) => h("div", { class: "rdl-small-row" },
         h("span", { class: "rdl-small-name", title: layer }, layer), ...cells.filter((c) => c.l === l).map(button))));
     } else body.replaceChildren(h("div", { class: "rdl-small-row rdl-small-all" }, cells.map(button)));
     stop(body.querySelector("button"));
