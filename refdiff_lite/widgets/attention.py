@@ -155,7 +155,9 @@ class AttentionExplorer(Explorer):
             ValueError: no box is drawn.
         """
         if not self.box:
-            raise ValueError("box is empty: draw a region, or set box=[top, left, bottom, right] as shares of the image")
+            raise ValueError(
+                "box is empty: draw a region, or set box=[top, left, bottom, right] as shares of the image"
+            )
         maps = self.maps()
         rows, columns = maps.shape[1:]
         top, left = int(self.box[0] * rows), int(self.box[1] * columns)

@@ -86,9 +86,7 @@ def token_groups(columns: Sequence[int], tokens: int) -> dict[str, list[list[int
     return {"": [[c] for c in columns]} | {n: [g] for n, g in ((OTHER, other), (PADDING, padding)) if g}
 
 
-def collect(
-    scene: Scene, sentence: str, steps: Sequence[int], layers: str = "", head: str | None = None
-) -> Attention:
+def collect(scene: Scene, sentence: str, steps: Sequence[int], layers: str = "", head: str | None = None) -> Attention:
     """Run the UNet over the noised image at each step and keep what attends to what.
 
     The noise is the method's own (of several draws the first), the prompt too; the maps of ``own`` come from
@@ -162,7 +160,7 @@ def look(layer: Looks, head: int | None = None) -> np.ndarray:
     heads = range(len(layer.query)) if head is None else [head]
     each = [torch.from_numpy(layer.query[i] @ layer.key[i].T).softmax(-1) for i in heads]
     mean = each[0] if len(each) == 1 else torch.stack(each).mean(0)
-    h, w = layer.grid
+    h = layer.grid[0]
     return rearrange(mean.numpy(), "(h w) (y x) -> h w y x", h=h, y=h)
 
 

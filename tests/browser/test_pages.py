@@ -8,11 +8,11 @@ import pytest
 from playwright.sync_api import expect
 
 from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
-from refdiff_lite.widgets.slices import MEAN, Slice, word_maps
 from refdiff_lite.widgets.base import _EXPORT, palette, quantise
 from refdiff_lite.widgets.gallery import CAUSES, Item
 from refdiff_lite.widgets.inversion import WAYS, Journey
 from refdiff_lite.widgets.playground import score
+from refdiff_lite.widgets.slices import MEAN, Slice, word_maps
 
 pytestmark = pytest.mark.slow
 READ = "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height); return [d.width, d.height, ...d.data]; }"

@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_expression import Slow
 import traitlets
 from IPython.core.formatters import DisplayFormatter
+from test_expression import Slow
 
 from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.attention import record_attention, resize
@@ -14,9 +14,22 @@ from refdiff_lite.expression import parse
 from refdiff_lite.images import pad_to_square, square_corner
 from refdiff_lite.widgets import AttentionExplorer
 from refdiff_lite.widgets.attention import LIVE_BYTES
-from refdiff_lite.widgets.recording import OTHER, PADDING, collect
-from refdiff_lite.widgets.slices import MEAN, OWN, READ, VALUES, Slice, frames, grids, left_out, overview, self_map, slices, word_maps
 from refdiff_lite.widgets.base import DATA_BYTES, EXPORT_BYTES, bits, pack, palette, picture, quantise, unpack
+from refdiff_lite.widgets.recording import OTHER, PADDING, collect
+from refdiff_lite.widgets.slices import (
+    MEAN,
+    OWN,
+    READ,
+    VALUES,
+    Slice,
+    frames,
+    grids,
+    left_out,
+    overview,
+    self_map,
+    slices,
+    word_maps,
+)
 
 
 def test_pack_and_unpack_agree():
@@ -155,7 +168,10 @@ def test_a_live_explorer_answers_for_every_layer_head_and_step(sd_sized):
         content, (block,) = sent.pop()
         assert content["answer"] == where.key
         arrays = unpack(content["index"], block)
-        maps, (low, high) = word_maps(sd_sized, where), np.moveaxis(arrays[f"range/{where.key}"], -1, 0)[..., None, None]
+        maps, (low, high) = (
+            word_maps(sd_sized, where),
+            np.moveaxis(arrays[f"range/{where.key}"], -1, 0)[..., None, None],
+        )
         np.testing.assert_allclose(low + arrays[where.key] / 255 * (high - low), maps, atol=0.003 * (high - low).max())
     explorer._asked_by_a_view(explorer, {"ask": "blocks.0/8/0/logits"}, [])
     assert "heads 0 to 7" in sent.pop()[0]["error"]
