@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -75,11 +76,30 @@ class AttentionExplorer(Explorer):
         Args:
             start: traits to start with, such as ``pinned=[2]``.
         """
-        self.attention = attention
+        self.scene: Scene | None = None
         super().__init__()
+        self._take(attention)
+        self.choose(**{"layer": next(iter(choices(attention))), **start})
+
+    def _take(self, attention: Attention) -> None:
+        self.attention = attention
         self._image = picture(attention.image)
         self.show(self._about(), {"image": self._image, **frames(attention, LIVE_BYTES)})
-        self.choose(**{"layer": next(iter(choices(attention))), **start})
+
+    def ask(self, sentence: str, head_word: str | None = None) -> None:
+        """Record another sentence over the same image, at the same steps and layers; the old recording is let go.
+
+        Raises:
+            ValueError: the explorer was not made by :meth:`from_scene`, or as :func:`collect` says.
+        """
+        if self.scene is None:
+            raise ValueError("no networks to ask: make the explorer with AttentionExplorer.from_scene(scene, sentence)")
+        steps = [self.scene.timesteps.index(t) for t in self.attention.timesteps]
+        layers = [f"^{re.escape(n)}$" for n in self.attention.cross[0]]
+        found = collect(self.scene, sentence, steps, "|".join(layers), head_word)
+        with self.hold_sync():
+            self._take(found)
+            self.pinned = []
 
     def _about(self) -> dict[str, Any]:
         attention, named, sizes = self.attention, choices(self.attention), grids(self.attention)
@@ -124,7 +144,9 @@ class AttentionExplorer(Explorer):
         config = scene.config
         default = (config.denoise_steps[0], config.num_steps // 4, config.num_steps // 2)
         chosen = list(dict.fromkeys(default if steps is None else steps))
-        return cls(collect(scene, sentence, chosen, layers, head_word), **start)
+        explorer = cls(collect(scene, sentence, chosen, layers, head_word), **start)
+        explorer.scene = scene
+        return explorer
 
     @traitlets.validate("pinned")
     def _known_words(self, proposal: Any) -> list[int]:

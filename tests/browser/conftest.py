@@ -72,6 +72,12 @@ async (states) => {
       get: (n) => state[n],
       set(n, v) { if (JSON.stringify(state[n]) === JSON.stringify(v)) return; state[n] = v; emit(`change:${n}`); window.changed(i, n, v); },
       save_changes() {},
+      update(changes) { // as a message of the kernel does: all is set, then told one by one
+        if ("_block" in changes) changes._block = bytes(changes._block);
+        const names = Object.keys(changes).filter((n) => state[n] !== changes[n]);
+        Object.assign(state, changes);
+        for (const n of names) emit(`change:${n}`);
+      },
       on: (e, f) => calls.set(e, (calls.get(e) ?? new Set()).add(f)),
       off: (e, f) => calls.get(e)?.delete(f),
       async send(content) {

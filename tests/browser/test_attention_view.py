@@ -1,5 +1,6 @@
 """AttentionExplorer as it is seen: live, with Python answering, and exported."""
 
+import base64
 import csv
 import io
 import json
@@ -251,3 +252,18 @@ def test_what_is_seen_can_be_kept(open_page, recorded, tmp_path):
     page.goto(page.url.split("#")[0] + '#{"pinned":[99],"head":"x"}')
     page.reload()
     expect(page.locator(".rdl-chip").first).to_be_visible()
+
+
+def test_another_sentence_takes_the_place_of_the_first(live_page, scene):
+    explorer = AttentionExplorer.from_scene(scene, "the red car", [1, 3], pinned=[3])
+    page = live_page(explorer)
+    explorer.ask("a small blue house by the tree", head_word="tree")
+    block = base64.b64encode(explorer._block).decode()
+    page.evaluate("told => models[0].update(told)", {"pinned": [], "_meta": explorer._meta, "_block": block})
+    expect(page.locator(".rdl-chip")).to_have_text(list(explorer.attention.names))
+    expect(page.locator(".rdl-pane strong").first).to_have_text("tree")
+    shows(page, explorer.attention, explorer.slice, 7)
+    page.get_by_label("Noise").press("End")
+    assert explorer.slice.step == 1
+    page.keyboard.press("Escape")
+    expect(page.locator(".rdl")).to_have_count(1)

@@ -1,5 +1,6 @@
 """SegmentationPlayground as it is seen: what is picked, what is true, what CLIP sees, a picture of one's own."""
 
+import base64
 import io
 
 import numpy as np
@@ -53,6 +54,20 @@ def test_what_was_picked_goes_with_its_sentence_and_generator(live_page, playgro
         np.testing.assert_array_equal(inside(page.locator(".rdl-over").first), playground.mask)
 
 
+@pytest.mark.parametrize("first", ["current", "_block", "picked"])
+def test_a_new_sentence_comes_in_one_message_in_any_order(live_page, playground, first):
+    playground.choose(proposals="oracle", picked=2)
+    page = live_page(playground)
+    text = "the thing on the right"
+    playground.ask(text)
+    block = base64.b64encode(playground._block).decode()
+    told = {"_meta": playground._meta, "_block": block, "current": playground.current, "picked": playground.picked}
+    told = {first: told[first], **told}
+    page.evaluate("told => models[0].update(told)", told)
+    expect(page.get_by_label("sentence", exact=True)).to_have_value(text)
+    expect(page.locator(".rdl-pane .rdl-note").first).to_contain_text(f"chosen #{playground.best}")
+
+
 def test_two_proposals_stand_side_by_side(live_page, playground):
     playground.proposals = "oracle"
     page = live_page(playground)
@@ -83,6 +98,8 @@ def test_the_true_proposal_is_seen_wherever_it_ranks(live_page, scene, playgroun
     expect(true).to_contain_text("✓ 0.90")
     for i, row in enumerate(rows.all()[:8]):
         expect(row).to_contain_text(f"#{order[i]}")  # the number that the text and Python name
+    row, table = true.bounding_box(), page.locator(".rdl-ranking").bounding_box()
+    assert row["y"] + row["height"] <= table["y"] + table["height"]  # not behind the edge of a list that scrolls
     page.get_by_role("button", name=f"show all {len(order)}").click()
     expect(rows).to_have_count(len(order))
     box = page.locator(".rdl-ranking").bounding_box()
@@ -139,7 +156,9 @@ def test_a_picture_of_ones_own_is_segmented(scene, playground, sample):
 def test_a_dropped_picture_is_sent_and_shown(live_page, playground, tmp_path):
     page = live_page(playground)
     Image.new("RGB", (96, 32), "teal").save(tmp_path / "own.png")
-    page.evaluate("() => { models[0].send = (content, _, buffers) => { window.given = [content, buffers[0].byteLength]; }; }")
+    page.evaluate(
+        "() => { models[0].send = (content, _, buffers) => { window.given = [content, buffers[0].byteLength]; }; }"
+    )
     page.locator("input[type=file]").set_input_files(tmp_path / "own.png")
     page.wait_for_timeout(300)
     assert page.evaluate("given") == [{"picture": "own.png"}, (tmp_path / "own.png").stat().st_size]

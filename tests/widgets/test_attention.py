@@ -357,3 +357,13 @@ def test_networks_of_ones_own_are_asked_through_their_object_alone(sd15_nets, mo
     attention = collect(scene, "the red car", [2])
     assert attention.words == ("start", "the", "red", "car", "end")
     assert attention.timesteps == (scene.timesteps[2],)
+
+
+def test_asking_again_is_as_a_new_explorer(scene, recorded):
+    explorer = AttentionExplorer.from_scene(scene, "the red car", [1, 3], "up", pinned=[2])
+    explorer.ask("the small house")
+    fresh = collect(scene, "the small house", [1, 3], "up")
+    assert (explorer.attention.words, explorer.pinned) == (fresh.words, [])
+    np.testing.assert_array_equal(explorer.maps(), word_maps(fresh, explorer.slice))
+    with pytest.raises(ValueError, match="no networks to ask"):
+        AttentionExplorer(recorded()).ask("the red car")

@@ -288,16 +288,20 @@ function render(context) {
       root.classList.toggle("rdl-smooth", get("smooth"));
     }
 
-    root.addEventListener("keydown", (event) => {
+    root.onkeydown = (event) => {
       if (event.key !== "Escape") return;
       hovered = point = null;
       for (const name of ["pinned", "pixel", "box"]) if (get(name).length) set(name, []);
       draw();
-    });
-    view.on("layer head step values", choose);
-    view.on("pinned pixel scale compare", draw);
-    view.on("box", () => { ask.forget("overview/"); draw(); });
-    view.on("opacity smooth", look);
+    };
+    // Another sentence is other data; of what the kernel sets at once, that may be told last.
+    const block = get("_block");
+    const on = (names, call) => view.on(names, () => (get("_block") === block ? call() : view.restart()));
+    on("_block", () => {});
+    on("layer head step values", choose);
+    on("pinned pixel scale compare", draw);
+    on("box", () => { ask.forget("overview/"); draw(); });
+    on("opacity smooth", look);
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", meta.title);
     root.append(...[

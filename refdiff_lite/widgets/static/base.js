@@ -86,10 +86,18 @@ function mount({ model, el }, build) {
       }
     },
   };
-  undo.push(followTheme(root));
+  const clear = () => { for (const call of undo.splice(0)) call(); };
+  const theme = followTheme(root);
+  /** Build everything anew, for other data. */
+  view.restart = () => {
+    clear();
+    root.replaceChildren();
+    build(view);
+  };
   build(view);
   return () => {
-    for (const call of undo.splice(0)) call();
+    clear();
+    theme();
     root.remove();
   };
 }

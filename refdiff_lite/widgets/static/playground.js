@@ -4,7 +4,7 @@ function render(context) {
   return mount(context, (view) => {
     const { root, get, set, model } = view;
     let meta = get("_meta");
-    let arrays, entry, proposals;
+    let arrays, entry, proposals, block;
     let hovered = null; // a row of the ranking under the pointer or the focus
     let everything = false; // all proposals, or the best and those that matter
     const live = get("_live");
@@ -246,13 +246,17 @@ function render(context) {
       point();
     }
 
+    /** The kernel sets several things at once, and what changed is told one by one: data first, whichever comes first. */
+    const fresh = (call) => () => (get("_block") === block ? call() : renew());
     function renew() {
+      block = get("_block");
       meta = get("_meta");
       arrays = unpack(model);
       cache = new Map();
       thumbs.clear();
       asked.forget("");
       drawImage();
+      letGo();
       select();
     }
     function select() {
@@ -276,12 +280,11 @@ function render(context) {
       }
       before = now;
     }
-    view.on("_block", renew);
-    view.on("current", () => { letGo(); select(); });
-    view.on("variant proposals", () => { letGo(); update(); });
-    view.on("alpha beta bias threshold", update);
-    view.on("picked", update);
-    view.on("show_what", point);
+    view.on("_block", fresh(() => {}));
+    view.on("current", fresh(() => { letGo(); select(); }));
+    view.on("variant proposals", fresh(() => { letGo(); update(); }));
+    view.on("alpha beta bias threshold picked", fresh(update));
+    view.on("show_what", fresh(point));
     view.on("_busy", busy);
     view.on("_error", () => { error.textContent = get("_error"); });
     root.addEventListener("keydown", (event) => { if (event.key === "Escape") { hovered = null; set("picked", -1); point(); } });
@@ -296,6 +299,5 @@ function render(context) {
     error.textContent = get("_error");
     busy();
     renew();
-    letGo();
   });
 }
