@@ -12,12 +12,14 @@ import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..attention import min_max, resize
 from ..pipeline import Scene
 from ..viz import show_image, show_map
 from .base import DATA_BYTES, Explorer, pack, palette, picture, view_module
 from .recording import Attention, collect
+from .sheet import SIDE, over, sheet
 from .slices import (
     MEAN,
     OWN,
@@ -230,25 +232,35 @@ class AttentionExplorer(Explorer):
         index, block = pack({"palette": palette(), "image": self._image, **small, **arrays})
         return {**self._about(), "left_out": left_out(self.attention, arrays), "index": index}, block
 
-    def figure(self) -> Figure:
-        image, size = self.attention.image, self.attention.image.shape[:2]
+    def _shown(self) -> list[tuple[str, np.ndarray]]:
+        """Title and map of all that is pinned, or of everything, then the difference and where the pinned pixel looks."""
         found = self.maps()
-        pictures = [(m, w) for m, w in zip(found, self.attention.names, strict=True)]
-        if self.values == VALUES[0] and self.layer != OWN:
-            pictures = [(m, f"{w}  {100 * m.min():.1f}–{100 * m.max():.1f} %") for m, w in pictures]
-        if self.pinned:
-            pictures = [pictures[w] for w in self.pinned]
+        exact = self.values == VALUES[0] and self.layer != OWN
+        named = zip(self.attention.names, found, strict=True)
+        names = [f"{w}  {100 * m.min():.1f}–{100 * m.max():.1f} %" if exact else w for w, m in named]
+        pictures = [(names[w], found[w]) for w in self.pinned or range(len(names))]
         if self.compare and len(self.pinned) > 1:
-            pictures.append((found[self.pinned[0]] - found[self.pinned[1]], "difference"))
+            pictures.append(("difference", found[self.pinned[0]] - found[self.pinned[1]]))
         if self.pixel and self.attention.self_maps:
             looks = self_map(self.attention, self.slice)
             y, x = (int(share * n) for share, n in zip(self.pixel, looks.shape, strict=False))
-            pictures.append((looks[y, x], "where this pixel looks"))
+            pictures.append(("where this pixel looks", looks[y, x]))
+        return pictures
+
+    def still(self) -> bytes:
+        small = Image.fromarray(self.attention.image)
+        small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        image = np.asarray(small)
+        drawn = [(title, over(image, m, self.smooth, self.opacity)) for title, m in self._shown()]
+        return sheet([("image", image), *drawn], self.pixel)
+
+    def figure(self) -> Figure:
+        image, size, pictures = self.attention.image, self.attention.image.shape[:2], self._shown()
         columns = min(len(pictures) + 1, 5)
         rows = -(-(len(pictures) + 1) // columns)
         figure = Figure(figsize=(2.1 * columns, 2.35 * rows), dpi=90, layout="constrained")
         show_image(image, figure.add_subplot(rows, columns, 1), "image")
-        for i, (m, title) in enumerate(pictures):
+        for i, (title, m) in enumerate(pictures):
             ax = figure.add_subplot(rows, columns, i + 2)
             fine = min_max(resize(torch.from_numpy(np.ascontiguousarray(m)), size))
             show_map(fine.numpy(), image, ax, title)

@@ -17,7 +17,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..files import write_text
+from ..files import write_text, write_whole
 from ..viz import CMAP
 
 EXPORT_BYTES = 4_000_000
@@ -169,6 +169,11 @@ class Explorer(anywidget.AnyWidget):
         buffer = io.BytesIO()
         self.figure().savefig(buffer, format="png")
         return buffer.getvalue()
+
+    def save_png(self, path: str | Path) -> Path:
+        """Write :meth:`still`: what is shown, with what was chosen, as a picture."""
+        write_whole(Path(path), lambda file: file.write_bytes(self.still()))
+        return Path(path)
 
     _ipython_display_ = None  # ipywidgets 7 has one, which would show the widget alone, without the still picture
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import traitlets
 from IPython.core.formatters import DisplayFormatter
+from PIL import Image
 from test_expression import Slow
 
 from refdiff_lite import RefDiff, RefDiffConfig
@@ -16,6 +17,7 @@ from refdiff_lite.widgets import AttentionExplorer
 from refdiff_lite.widgets.attention import LIVE_BYTES
 from refdiff_lite.widgets.base import DATA_BYTES, EXPORT_BYTES, bits, pack, palette, picture, quantise, unpack
 from refdiff_lite.widgets.recording import OTHER, PADDING, collect
+from refdiff_lite.widgets.sheet import GAP, over
 from refdiff_lite.widgets.slices import (
     MEAN,
     OWN,
@@ -246,6 +248,22 @@ def test_repr_and_still(recorded):
     assert data["text/plain"] == repr(explorer)
     assert data["image/png"].startswith("iVBOR")
     assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_the_still_shows_what_is_shown(recorded, tmp_path):
+    """As large as one picture for each map, the pinned ones alone; where a map is least the image shows."""
+    image = np.full((32, 32, 3), 255, np.uint8)
+    explorer = AttentionExplorer(
+        replace(recorded(), image=image), pinned=[1, 2], compare=True, pixel=[0.5, 0.5], opacity=1
+    )
+    with Image.open(explorer.save_png(tmp_path / "still.png")) as png:
+        assert (png.format, png.width) == ("PNG", 5 * (32 + GAP) + GAP)
+    drawn = over(image, np.arange(4.0).reshape(2, 2), smooth=False, opacity=1)
+    np.testing.assert_array_equal(drawn[-1, -1], palette()[255])
+    np.testing.assert_allclose(drawn[0, 0], 0.75 * 255 + 0.25 * palette()[0], atol=1)
+    assert len(explorer.figure().axes) == 5
+    many = replace(recorded(), words=("start", "日本語 αβγ \n" * 30, "cat", "end"))
+    assert AttentionExplorer(many).still().startswith(b"\x89PNG")
 
 
 def test_fifty_explorers_leave_nothing_behind(recorded, assert_nothing_stays):
