@@ -19,6 +19,9 @@ from ..viz import show_image, show_map, show_mask
 from .answers import DIRECTIONS, SIDE, Answer, answer, clip_sees, frames, score
 from .base import DATA_BYTES, Explorer, pack, picture, view_module
 
+REMEMBERED = 24
+"""Sentences that are kept with all their masks; an older one is computed again when it is asked again."""
+
 
 class SegmentationPlayground(Explorer):
     """Type any sentence about an image; every knob answers at once, only a new sentence calls the networks.
@@ -136,7 +139,8 @@ class SegmentationPlayground(Explorer):
                 self.answers.append(self._answer(expression))
             finally:
                 self._busy = False
-            if len(self.answers) > 2 and len(self._block) * (1 + 1 / (len(self.answers) - 1)) > DATA_BYTES:
+            large = len(self._block) * (1 + 1 / (len(self.answers) - 1)) > DATA_BYTES
+            if len(self.answers) > REMEMBERED or (large and len(self.answers) > 2):
                 del self.answers[0]
         with self.hold_sync():  # a view never sees the new sentences with the old choice
             if expression not in known:

@@ -168,7 +168,7 @@ def mean_looks(layers: dict[str, Looks]) -> np.ndarray:
     """Mean over the layers of the finest grid and over their heads, (h, w, h, w)."""
     most = max(m.grid[0] * m.grid[1] for m in layers.values())
     chosen = [m for m in layers.values() if m.grid[0] * m.grid[1] == most]
-    return sum(look(m) for m in chosen) / np.float32(len(chosen))
+    return np.mean([look(m) for m in chosen], axis=0)
 
 
 def _in_square(maps: np.ndarray) -> np.ndarray:

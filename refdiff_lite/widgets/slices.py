@@ -248,5 +248,5 @@ def _entropy(maps: torch.Tensor) -> torch.Tensor:
 
 def share_inside(maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Share of each map (n, h, w) that lies within a mask (H, W) of 0 and 1."""
-    fitted = torch.nn.functional.adaptive_avg_pool2d(mask[None, None], maps.shape[1:])[0, 0]
+    fitted = torch.nn.functional.adaptive_avg_pool2d(mask[None, None], (maps.shape[1], maps.shape[2]))[0, 0]
     return (maps * fitted).sum((1, 2)) / maps.sum((1, 2)).clamp(min=1e-12)
