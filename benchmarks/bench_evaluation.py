@@ -27,7 +27,7 @@ from refdiff_lite.config import VARIANTS, ProposalKind
 from refdiff_lite.datasets import Sample
 from refdiff_lite.datasets.toyref import SPLITS, load_toyref
 from refdiff_lite.evaluation.run import evaluate, evaluate_scene
-from refdiff_lite.pipeline import Scene
+from refdiff_lite.scene import Scene
 
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 KINDS: tuple[ProposalKind, ...] = ("oracle", "felzenszwalb")

@@ -19,7 +19,7 @@ from common import (
 from refdiff_lite.attention import record_attention, run_for_attention
 from refdiff_lite.networks import PRESETS
 from refdiff_lite.networks.clip import IMAGES, encode_images, encode_masks
-from refdiff_lite.pipeline import SENTENCES
+from refdiff_lite.scene import SENTENCES
 
 MB, GB = 2**20, 2**30
 HALF = torch.float16

@@ -425,4 +425,4 @@ for variant, found in results.items():
 #
 # **References.** Ni et al., *Ref-Diff: Zero-shot Referring Image Segmentation with Generative Models*, [arXiv
 # 2308.16777](https://arxiv.org/abs/2308.16777). Kazemzadeh et al., *ReferItGame* (2014), the origin of the task's
-# data sets. In the code: [`pipeline.py`](../refdiff_lite/pipeline.py).
+# data sets. In the code: [`scene.py`](../refdiff_lite/scene.py).

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import RefDiffConfig
-    from .pipeline import RefDiff, Scene
+    from .pipeline import RefDiff
     from .result import Result
+    from .scene import Scene
 
 __all__ = ["RefDiff", "RefDiffConfig", "Result", "Scene"]
 __version__ = "0.2.0.dev0"

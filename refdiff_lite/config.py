@@ -17,7 +17,7 @@ from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Variant = Literal["g", "gs", "ds", "full"]
-ProposalKind = Literal["weak", "felzenszwalb", "self-attention", "sam", "oracle"]
+ProposalKind = Literal["weak", "felzenszwalb", "grouping", "self-attention", "sam", "oracle"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PROPOSALS: tuple[ProposalKind, ...] = get_args(ProposalKind)
 BASELINES = ("random", "largest", "oracle", "cropping", "region-token", "global-local")

@@ -28,7 +28,8 @@ from refdiff_lite.evaluation.run import evaluate_scene
 from refdiff_lite.files import check_folder, data_dir, write_text, write_whole
 from refdiff_lite.networks import Networks, load
 from refdiff_lite.networks.compat import cross_attention_modules
-from refdiff_lite.pipeline import RefDiff, Scene
+from refdiff_lite.pipeline import RefDiff
+from refdiff_lite.scene import Scene
 
 METRICS = {"hit": "accuracy", "iou": "mIoU", "recall": "mean IoU of the best proposal"}
 

@@ -27,8 +27,9 @@ from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.expression import Expression, parse, token_positions
 from refdiff_lite.files import write_text
 from refdiff_lite.networks import load
-from refdiff_lite.pipeline import RefDiff, Scene
+from refdiff_lite.pipeline import RefDiff
 from refdiff_lite.proposals import otsu_choice, weak
+from refdiff_lite.scene import Scene
 
 STEPS = (1, 2, 4)
 BIASES = ("none", "masked", "crop", "both")

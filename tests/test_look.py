@@ -57,7 +57,7 @@ def test_one_run_that_stops_behind_the_last_wanted_layer(name, channels):
 
 def test_what_cannot_be_looked_at_is_said_before_anything_runs():
     pipe, _ = tiny_pipelines.lumina2()
-    with pytest.raises(ValueError, match="Lumina2Pipeline has no sibling that begins with a picture"):
+    with pytest.raises(ValueError, match="Lumina2Pipeline has no encoder for pictures"):
         look(pipe, PICTURE, "a dog")
     for noise in (0, 0.001, 1.5):
         with pytest.raises(ValueError, match=r"choose a share from 0\.02 to 1"):

@@ -266,3 +266,58 @@ def calls_of(pipe, call, *args, **more):
     paint(pipe, call, *args, **more)
     handle.remove()
     return seen
+
+
+def with_vae(name):
+    """A pipeline with a tiny VAE of its own kind, so that it can begin with a picture, and what its calls need."""
+    torch.manual_seed(0)
+    plain, call = PIPELINES[name]()
+    call = {
+        k: v
+        for k, v in call.items()
+        if k in ("max_sequence_length", "text_encoder_out_layers", "complex_human_instruction")
+    }
+    model = plain.components.get("transformer", plain.components.get("unet"))
+    channels = model.config.in_channels // {"flux": 4, "qwen": 4}.get(name, 1)
+    if name == "flux2":
+        calm(plain.vae)
+        return plain, call
+    if name == "sana":
+        vae = tiny.make(
+            "AutoencoderDC", latent_channels=channels, attention_head_dim=2, encoder_block_out_channels=(4,) * 6,
+            decoder_block_out_channels=(4,) * 6, encoder_layers_per_block=(1,) * 6, decoder_layers_per_block=(1,) * 6,
+            encoder_block_types="ResBlock", decoder_block_types="ResBlock", encoder_qkv_multiscales=((),) * 6,
+            decoder_qkv_multiscales=((),) * 6, scaling_factor=0.41,
+        )  # fmt: skip
+    elif name == "qwen":
+        vae = tiny.make(
+            "AutoencoderKLQwenImage", base_dim=4, z_dim=channels, num_res_blocks=1, latents_mean=[0.1] * channels,
+            latents_std=[2.0] * channels,
+        )  # fmt: skip
+    else:
+        vae = tiny.make(
+            "AutoencoderKL", block_out_channels=(4,) * 4, down_block_types=("DownEncoderBlock2D",) * 4, norm_num_groups=2,
+            up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=channels, layers_per_block=1, shift_factor=0.1,
+        )  # fmt: skip
+    calm(vae)
+    more = {"requires_safety_checker": False} if name == "sd1" else {}
+    return type(plain)(**plain.components | {"vae": vae}, **more), call
+
+
+@torch.no_grad()
+def calm(vae):
+    """Let random weights encode as trained ones do: latents of a picture with hardly a variance of their own, about 1 in all."""
+    for conv in (getattr(vae, "quant_conv", None),):
+        if conv is not None:
+            conv.weight[len(conv.weight) // 2 :] = 0
+            conv.bias[len(conv.bias) // 2 :] = -30
+    x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = vae.encode(x[:, :, None] if vae.config.get("latents_mean") else x)
+    z = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latent
+    if vae.config.get("latents_mean"):
+        per = z.transpose(0, 1).flatten(1)
+        vae.register_to_config(latents_mean=per.mean(1).tolist(), latents_std=per.std(1).tolist())
+    elif hasattr(vae, "bn"):
+        vae.bn.running_mean[:], vae.bn.running_var[:] = z.mean(), z.var()
+    else:
+        vae.register_to_config(scaling_factor=1 / z.std().item())

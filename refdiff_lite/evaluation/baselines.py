@@ -19,8 +19,8 @@ from ..config import RefDiffConfig
 from ..expression import Expression, find_words
 from ..fusion import choose
 from ..networks import Networks, clip
-from ..pipeline import Scene
 from ..proposals import Proposals
+from ..scene import Scene
 
 CONFIG = RefDiffConfig.paper(positional_bias="none")
 """Of the ranking's constants: crops squashed to CLIP's square, masked class tokens at CLIP's own side, no P."""

@@ -25,7 +25,8 @@ from ..files import check_folder, write_text
 from ..fusion import choose, fuse
 from ..masks import to_rle
 from ..networks import device_and_dtype
-from ..pipeline import RefDiff, Scene
+from ..pipeline import RefDiff
+from ..scene import Scene
 from .baselines import baseline
 from .journal import Journal, errors, networks_identity
 from .metrics import areas, iou

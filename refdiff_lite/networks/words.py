@@ -260,4 +260,8 @@ def model_of(pipe: Any) -> Any:
     if model is None:
         raise ValueError(f"{type(pipe).__name__} has neither a UNet nor a transformer, so no attention to trace")
     family_of(getattr(model, "_orig_mod", model))
+    if hasattr(pipe, "text_encoder_2") and getattr(pipe, "tokenizer", None) is None:
+        raise ValueError(
+            f"{type(pipe).__name__} has its second text encoder alone (SDXL's refiner?); take the base model"
+        )
     return model

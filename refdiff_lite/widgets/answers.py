@@ -18,8 +18,8 @@ from ..evaluation.metrics import iou
 from ..expression import CUES, Expression, find_words, pieces, token_positions
 from ..masks import resize_nearest
 from ..networks import clip
-from ..pipeline import Scene
 from ..proposals import Proposals
+from ..scene import Scene
 from .base import bits
 
 SIDE = 256

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..attention import min_max, resize
-from ..pipeline import Scene
+from ..scene import Scene
 from ..viz import show_image, show_map
 from .base import DATA_BYTES, Explorer, pack, palette, picture, view_module
 from .recording import Attention, collect

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ..evaluation.metrics import psnr
 from ..inversion import denoise, guided, invert
 from ..latents import add_noise, ddim_timesteps, decode
-from ..pipeline import Scene
+from ..scene import Scene
 from ..viz import show_image
 from .base import Explorer, picture, view_module
 

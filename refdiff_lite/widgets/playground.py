@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..config import PROPOSALS, VARIANTS, ProposalKind
 from ..expression import Expression, parse
-from ..pipeline import Scene
+from ..scene import Scene
 from ..viz import show_image, show_map, show_mask
 from .answers import DIRECTIONS, SIDE, Answer, answer, clip_sees, frames, score
 from .base import DATA_BYTES, Explorer, pack, picture, view_module

@@ -16,7 +16,7 @@ from ..expression import cut_text, find_words, parse, pieces, token_positions
 from ..images import pad_to_square, square_corner
 from ..networks import recorder
 from ..networks.scores import Wanted
-from ..pipeline import Scene
+from ..scene import Scene
 
 START, END = "start", "end"
 """The tokens around the text. The first drinks up most of the attention, so leaving it out would mislead."""
@@ -118,7 +118,7 @@ def collect(scene: Scene, sentence: str, steps: Sequence[int], layers: str = "",
         passes = [_record(scene, step, text, layers) for step in steps]
         own = scene.unet_pass([prompt], ("cross", "self") if config.propagate else ("cross",))[0]
         shown = [g for groups in token_groups(columns, text.shape[1]).values() for g in groups]
-        maps = torch.stack([scene.map_of(own, tokens) for tokens in shown]).numpy()
+        maps = torch.stack([scene.map_of(own, [tokens]) for tokens in shown]).numpy()
     cross = tuple(p[0] for p in passes)
     pattern = config.layers or nets.layers
     return Attention(

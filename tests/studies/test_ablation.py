@@ -57,7 +57,7 @@ def test_a_shared_pass_changes_no_row():
     last = list(cross_attention_modules(nets.sd.unet))[-1]
     configs = [toy(), toy(layers=re.escape(last)), toy(propagate=1), toy(positional_bias="none"), toy(noise_step=4)]
     jobs = {ablation.Job(c, True, "oracle"): ["gs", "g"] for c in configs}
-    with patch("refdiff_lite.pipeline.unet_pass", wraps=unet_pass) as calls:
+    with patch("refdiff_lite.scene.unet_pass", wraps=unet_pass) as calls:
         found = ablation.outcomes(nets, jobs, [sample])
     assert calls.call_count == 2 * len(sample.records)  # toy's pass, and the one at another noise step
     for job, rows in found.items():
