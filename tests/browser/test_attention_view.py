@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -226,6 +227,16 @@ def test_the_overview_leads_to_a_head(live_page, recorded):
     page.get_by_label("Columns of the overview").select_option("layers × timesteps")
     page.get_by_role("button", name="blocks.0, t = 51").click()
     shows(page, explorer.attention, Slice("blocks.0", MEAN, 1), explorer.attention.head)
+
+
+def test_arrows_walk_a_grid_as_it_is_seen(live_page, recorded):
+    page = live_page(AttentionExplorer(recorded(grids=((4, 4), (2, 2), (4, 4)))))
+    page.locator("summary").click()
+    page.get_by_role("button", name="blocks.0, head 0").focus()
+    for key, name in (("Down", "blocks.1, head 0"), ("Right", "blocks.1, head 1"), ("Down", "blocks.2, head 1"),
+                      ("Down", "blocks.2, head 1"), ("Up", "blocks.1, head 1"), ("Home", "blocks.0, mean")):  # fmt: skip
+        page.keyboard.press(key if key == "Home" else f"Arrow{key}")
+        expect(page.locator(".rdl-small:focus")).to_have_attribute("aria-label", re.compile(f"^{name}"))
 
 
 def test_what_is_seen_can_be_kept(open_page, recorded, tmp_path):

@@ -18,7 +18,7 @@ function askable(view, arrays, onanswer) {
     view.model.send({ ask: name });
   }
   function done(name, error) {
-    if (error) failed.set(name, error);
+    if (error) failed.set(name, { error, at: Date.now() });
     if (name === pending) {
       clearTimeout(timer);
       pending = null;
@@ -50,13 +50,14 @@ function askable(view, arrays, onanswer) {
     /** True if the arrays are here; else they are asked for, if there is a kernel. */
     want(name, kind) {
       if (here(name)) { next.delete(kind); return true; }
-      if (!view.get("_live") || failed.has(name) || name === pending) return false;
+      const again = Date.now() - (failed.get(name)?.at ?? 0) > patience; // a kernel may have come back
+      if (!view.get("_live") || !again || name === pending) return false;
       next.set(kind, name);
       pump();
       return false;
     },
     here,
-    error: (name) => failed.get(name),
+    error: (name) => failed.get(name)?.error,
     forget(start) {
       for (const n of Object.keys(arrays)) if (n.startsWith(start)) delete arrays[n];
       failed.clear();

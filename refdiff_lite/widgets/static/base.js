@@ -27,7 +27,7 @@ const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
 const unpack = (model) => decode(model.get("_meta").index, model.get("_block"));
 
 function decode(index, view) {
-  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice();
+  const bytes = new Uint8Array(view.buffer ?? view, view.byteOffset ?? 0, view.byteLength).slice();
   const types = { u1: Uint8Array, f4: Float32Array };
   const arrays = {};
   for (const [name, [type, shape, offset]] of Object.entries(index)) {
@@ -293,18 +293,38 @@ function picturePane(view, url, ratio, { label, grid, onpoint, onpick, onbox }) 
   };
 }
 
-/** Arrow keys walk over a row of buttons; only one of them is a stop of the tab key. */
+/**
+ * Arrow keys walk over buttons; only one of them is a stop of the tab key. Left and right go to the one before or behind,
+ * up and down to the nearest of the line above or below, or where all stand in one line, as left and right.
+ */
 function walkable(row, buttons) {
   const stop = (chosen) => { for (const b of buttons()) b.tabIndex = b === chosen ? 0 : -1; };
   row.addEventListener("focusin", (event) => { if (buttons().includes(event.target)) stop(event.target); });
   row.addEventListener("keydown", (event) => {
     const all = buttons();
     const i = all.indexOf(event.target);
-    const to = { ArrowRight: i + 1, ArrowDown: i + 1, ArrowLeft: i - 1, ArrowUp: i - 1, Home: 0, End: all.length - 1 }[event.key];
-    if (i < 0 || to === undefined) return;
+    if (i < 0) return;
+    const vertical = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const to = vertical ? all.indexOf(besides(all, event.target, vertical)) : { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (to === undefined) return;
     all[clamp(to, 0, all.length - 1)].focus();
     event.preventDefault();
     event.stopPropagation();
   });
   return stop;
+}
+
+/** Of these elements the nearest in the line below (+1) or above (-1) one of them. */
+function besides(all, from, sign) {
+  const box = (el) => el.getBoundingClientRect();
+  const here = box(from);
+  const middle = (b) => b.left + b.width / 2;
+  const beyond = all.map((el) => [el, box(el)]).filter(([, b]) => (sign > 0 ? b.top >= here.bottom - 1 : b.bottom <= here.top + 1));
+  if (!beyond.length) { // the first or last line: stay, unless there is one line only
+    const single = all.every((el) => Math.abs(box(el).top - here.top) < here.height);
+    return single ? all[clamp(all.indexOf(from) + sign, 0, all.length - 1)] : from;
+  }
+  const line = sign * Math.min(...beyond.map(([, b]) => sign * b.top));
+  const same = beyond.filter(([, b]) => Math.abs(b.top - line) < here.height / 2);
+  return same.reduce((best, one) => (Math.abs(middle(one[1]) - middle(here)) < Math.abs(middle(best[1]) - middle(here)) ? one : best))[0];
 }
