@@ -90,7 +90,7 @@ def palette() -> np.ndarray:
 
 def view_module(*names: str) -> str:
     """JavaScript of a view as a module: what all share, its own parts, and the export that a notebook asks for."""
-    return "\n".join((_STATIC / f"{n}.js").read_text(encoding="utf-8") for n in ("base", *names)) + _EXPORT
+    return "\n".join((_STATIC / f"{n}.js").read_text(encoding="utf-8") for n in ("base", "pictures", *names)) + _EXPORT
 
 
 class Explorer(anywidget.AnyWidget):

@@ -69,11 +69,6 @@ function render(context) {
     const same = (a, b) => a.length && cellOf(a, grid()) === cellOf(b, grid());
     const onpick = (at) => set("pixel", same(get("pixel"), at) ? [] : at);
     const onbox = (box) => set("box", box);
-    const diverging = Uint8Array.from({ length: 768 }, (_, i) => {
-      const [t, c] = [Math.floor(i / 3) / 127.5 - 1, i % 3];
-      const pole = t < 0 ? [38, 96, 180] : [212, 80, 12];
-      return Math.round(245 + (pole[c] - 245) * Math.abs(t));
-    });
     const pane = (label, colours = arrays.palette) => {
       const it = picturePane(view, url, ratio, { label, grid, onpoint, onpick, onbox });
       const low = h("span", {}), high = h("span", {});
@@ -83,7 +78,7 @@ function render(context) {
       return { ...it, low, high, strip };
     };
     const panes = [pane("where a word looks")];
-    const difference = pane("difference of the first two pinned words", diverging);
+    const difference = pane("difference of the first two pinned words", DIVERGING);
     const mirror = pane("where a pixel looks");
     const stages = h("div", { class: "rdl-stages" }, panes[0].el, difference.el, mirror.el);
     const paneOf = (i) => {
@@ -162,7 +157,7 @@ function render(context) {
       const [rows, columns] = grid();
       const found = Array.from({ length: rows * columns }, (_, cell) => value(pinned[0], cell) - value(pinned[1], cell));
       const most = Math.max(...found.map(Math.abs)) || 1;
-      paintMap(difference.canvas, Uint8Array.from(found, (x) => Math.round(127.5 + (x / most) * 127.5)), rows, columns, diverging);
+      paintMap(difference.canvas, Uint8Array.from(found, (x) => Math.round(127.5 + (x / most) * 127.5)), rows, columns, DIVERGING);
       difference.title.textContent = `${words[pinned[0]]} − ${words[pinned[1]]}`;
       difference.low.textContent = number(-most);
       difference.high.textContent = `+${number(most)}`;
