@@ -20,8 +20,8 @@ from ..scene import Scene
 
 START, END = "start", "end"
 """The tokens around the text. The first drinks up most of the attention, so leaving it out would mislead."""
-OTHER, PADDING = "other pieces", "padding"
-"""Tokens that no word shows: commas and the first pieces of long words; and those behind the end token."""
+OTHER, PADDING, ELSEWHERE = "other pieces", "padding", "other encoder"
+"""Tokens that no word shows: commas and the first pieces of long words; those behind the end token; another encoder's."""
 SELF_CELLS = 32 * 32
 """Self-attention is kept of grids of at most so many cells: the square of their number fills the memory."""
 
@@ -51,6 +51,7 @@ class Attention:
         looks: self-attention of each step and layer, heads apart.
         own: the method's own map of every one of :attr:`names`, (names, H, W) float32 in [0, 1]; None where there is no method.
         unread: the end of the sentence, which the text encoder does not read.
+        reach: how many of the tokens are this text encoder's, the first ones; None if all are.
     """
 
     image: np.ndarray
@@ -65,12 +66,13 @@ class Attention:
     looks: tuple[dict[str, Looks], ...] = ()
     own: np.ndarray | None = None
     unread: str = ""
+    reach: int | None = None
 
     @property
     def groups(self) -> dict[str, list[list[int]]]:
-        """The tokens of everything shown, each token once: ``words``, then OTHER and PADDING where there are such."""
+        """The tokens of everything shown, each token once, as :func:`token_groups` has them."""
         tokens = next(iter(self.cross[0].values())).shape[-1]
-        return token_groups(self.columns, tokens)
+        return token_groups(self.columns, tokens, self.reach)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,12 +80,15 @@ class Attention:
         return (*self.words, *(name for name in self.groups if name))
 
 
-def token_groups(columns: Sequence[int], tokens: int) -> dict[str, list[list[int]]]:
-    """Tokens by what shows them: under "" one list for each word, and OTHER and PADDING if they are not empty."""
-    end = columns[-1]
-    other = sorted(set(range(end)) - set(columns))
-    padding = list(range(end + 1, tokens))
-    return {"": [[c] for c in columns]} | {n: [g] for n, g in ((OTHER, other), (PADDING, padding)) if g}
+def token_groups(columns: Sequence[int], tokens: int, reach: int | None = None) -> dict[str, list[list[int]]]:
+    """Tokens by what shows them: under "" one list for each word, then OTHER, PADDING and ELSEWHERE if there are such."""
+    end, reach = columns[-1], tokens if reach is None else reach
+    groups = {
+        OTHER: sorted(set(range(end)) - set(columns)),
+        PADDING: list(range(end + 1, reach)),
+        ELSEWHERE: list(range(reach, tokens)),
+    }
+    return {"": [[c] for c in columns]} | {name: [group] for name, group in groups.items() if group}
 
 
 def collect(scene: Scene, sentence: str, steps: Sequence[int], layers: str = "", head: str | None = None) -> Attention:
