@@ -40,10 +40,8 @@ def attention_of(
     text = texts["clip"]
     spans = [w.span() for w in find_words(text.text) if text.keys(*w.span())]
     chosen = parse(text.text, head)
-    if chosen.span not in spans:
-        raise ValueError(
-            f"the head word {chosen.head!r} lies behind the last token that CLIP reads; name another: head=..."
-        )
+    if head and chosen.span not in spans:
+        raise ValueError(f"the word {chosen.head!r} lies behind the last token that CLIP reads; name another: head=...")
     read_to = max(b for _, _, b in text.tokens)
     elsewhere = [key for t in texts.values() if t is not text for key, _, _ in t.tokens]
     steps: list[int | None] = [*record.steps] if record.steps else [None]
@@ -59,7 +57,7 @@ def attention_of(
     return Attention(
         image=record.images[row],
         words=(START, *(text.text[a:b] for a, b in spans), END),
-        head=1 + spans.index(chosen.span),
+        head=1 + (spans.index(chosen.span) if chosen.span in spans else 0),  # nothing but where the view starts
         timesteps=tuple(round(float(t) * scale) for t in times),
         cross=tuple({layer: logits(layer, step) for layer in record.layers} for step in steps),
         columns=(0, *(text.keys(a, b)[-1] for a, b in spans), 1 + max(key for key, _, _ in text.tokens)),

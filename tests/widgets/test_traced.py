@@ -75,6 +75,11 @@ def test_what_clip_does_not_read_is_said_and_the_head_can_be_named(pipe):
     assert named.words[named.head] == "cat"
     with pytest.raises(ValueError, match="'bird' is not a word"):
         attention_of(record, head="bird")
+    with trace(pipe) as record:
+        pipe("small " * 30 + "cat", num_inference_steps=1, height=64, width=64, output_type="pil")
+    assert attention_of(record).head == 1  # where the view starts; the picture is painted already
+    with pytest.raises(ValueError, match="'cat' lies behind"):
+        attention_of(record, head="cat")
 
 
 def test_another_encoders_tokens_are_no_padding(pipe):
