@@ -29,7 +29,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, SamConfig, SamModel
 
-from refdiff_lite import RefDiff, RefDiffConfig
+from refdiff_lite import RefDiff, RefDiffConfig, acceptance
 from refdiff_lite.attention import min_max, record_attention, word_map
 from refdiff_lite.checks import on_a_gpu as checks
 from refdiff_lite.datasets.toyref import load_toyref
@@ -48,6 +48,14 @@ from refdiff_lite.viz import show_image, show_map, show_mask
 # So far everything ran on small networks. The same code runs on Stable Diffusion 1.5: in Colab choose *Runtime > Change
 # runtime type > GPU*, write `PRESET = "sd15"` in the first cell, and run all. This lesson is about what you meet then:
 # devices, half precision, memory, downloads, time. Every cell also runs on the toy, so read it here first.
+#
+# First of all: does every stage work on *this* machine? `refdiff-lite check sd15` asks it in a terminal; here is the
+# same, line by line. For the toy we have measured what to expect. For Stable Diffusion it comes from the literature.
+
+# %%
+model = RefDiff.from_preset(PRESET)
+for line in acceptance.run(model):
+    print(line)
 
 # %% [markdown]
 # ## 1 · Which device, which precision?
@@ -55,7 +63,6 @@ from refdiff_lite.viz import show_image, show_map, show_mask
 # The library decides once, in one function: half precision where there is a CUDA GPU, else single precision.
 
 # %%
-model = RefDiff.from_preset(PRESET)
 nets = model.networks
 
 
