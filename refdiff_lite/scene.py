@@ -100,19 +100,24 @@ class Scene:
         return ddim_timesteps(self.model.networks.scheduler, self.config.num_steps)
 
     @cached_property
-    @_one_at_a_time
     def noised(self) -> list[torch.Tensor]:
-        """x_t of every draw; one seeded generator on the CPU is the only randomness, so all devices agree."""
+        """x_t of every draw at ``config.noise_step``."""
+        return self.noised_at(self.config.noise_step)
+
+    @_one_at_a_time
+    def noised_at(self, step: int) -> list[torch.Tensor]:
+        """x_t of every draw at one of :attr:`timesteps`, as the config makes noise.
+
+        One seeded generator on the CPU is the only randomness, so all devices agree.
+        """
         nets, x0, config = self.model.networks, self.latents, self.config
         if config.noise == "ddim":
-            empty = self.model.empty_prompt
-            denoiser = guided(nets.use("unet"), empty)
-            x = invert(nets.scheduler, denoiser, x0, config.num_steps, until=config.noise_step + 1)[-1]
+            denoiser = guided(nets.use("unet"), self.model.empty_prompt)
+            x = invert(nets.scheduler, denoiser, x0, config.num_steps, until=step + 1)[-1]
             return [nets.check_finite("unet", x)]
         generator = torch.Generator().manual_seed(config.seed)
-        t = self.timesteps[config.noise_step]
         draws = [torch.randn(x0.shape, generator=generator).to(x0) for _ in range(config.draws)]
-        return [add_noise(nets.scheduler, x0, noise, t) for noise in draws]
+        return [add_noise(nets.scheduler, x0, noise, self.timesteps[step]) for noise in draws]
 
     @_one_at_a_time
     def unet_pass(self, prompts: list[str], kinds: Sequence[Kind] = ("cross",)) -> list[dict[Kind, AttentionMaps]]:
@@ -138,16 +143,22 @@ class Scene:
             return
         kinds: tuple[Kind, ...] = ("cross", "self") if config.propagate else ("cross",)
         for e, found in zip(missing, self._read(missing, kinds), strict=True):
-            each = [
-                word_map(found.maps["cross"], places, self.size, config.normalise, config.upsample, config.pad)
-                for places in found.tokens
-            ]
-            c = each[0] if len(each) == 1 else min_max(torch.stack(each).mean(0))
-            if config.propagate:
-                c = resize(propagate(c, found.maps["self"], config.propagate), self.size)
-            self._word_maps[e.text, e.span] = c.cpu(), found._replace(maps={})
+            c = self.map_of(found.maps, found.tokens)
+            self._word_maps[e.text, e.span] = c, found._replace(maps={})
         while len(self._word_maps) > max(2 * SENTENCES, len(missing)):
             self._word_maps.popitem(last=False)
+
+    def map_of(self, maps: dict[Kind, AttentionMaps], tokens: Sequence[list[int]]) -> torch.Tensor:
+        """The map c of a word, from attention to its tokens for each text encoder that reads it, as this config makes it.
+
+        (H, W) float32 in [0, 1] on the CPU, at the working size.
+        """
+        config, cross = self.config, maps["cross"]
+        each = [word_map(cross, t, self.size, config.normalise, config.upsample, config.pad) for t in tokens]
+        c = each[0] if len(each) == 1 else min_max(torch.stack(each).mean(0))
+        if config.propagate:
+            c = resize(propagate(c, maps["self"], config.propagate), self.size)
+        return c.cpu()
 
     def _read(self, expressions: Sequence[Expression], kinds: tuple[Kind, ...]) -> list[Reading]:
         nets, config = self.model.networks, self.config

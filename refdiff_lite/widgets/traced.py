@@ -7,20 +7,25 @@ import torch
 
 from ..expression import find_words, parse
 from ..record import Record
-from .attention import END, START, Attention
+from .recording import END, START, Attention
 
 _LEAST = 1e-12
 """Probabilities below are drawn as this one: their logarithm must be a number."""
 
 
-def attention_of(record: Record, image: int | None = None, *, negative: bool = False) -> Attention:
+def attention_of(
+    record: Record, image: int | None = None, *, negative: bool = False, head: str | None = None
+) -> Attention:
     """One picture's attention as the explorer shows it, by the steps and heads that the record keeps apart.
 
     Where the record has probabilities, the explorer's logits are their logarithms; where text and image are one sequence,
     its probabilities are shares among the text's tokens.
 
+    Args:
+        head: the word shown at first, where the rule's choice is wrong.
+
     Raises:
-        ValueError: no picture, not all tokens recorded, no text encoder with a start token (CLIP), or another kind than cross.
+        ValueError: the head is not read, no picture, not all tokens recorded, no text encoder with a start token (CLIP), or another kind than cross.
     """
     if record.kind != "cross" or record.tokens is not None:
         raise ValueError("the explorer shows cross-attention to all tokens: trace without kind=... and words=...")
@@ -34,7 +39,11 @@ def attention_of(record: Record, image: int | None = None, *, negative: bool = F
         )
     text = texts["clip"]
     spans = [w.span() for w in find_words(text.text) if text.keys(*w.span())]
-    head = parse(text.text).span
+    chosen = parse(text.text, head)
+    if head and chosen.span not in spans:
+        raise ValueError(f"the word {chosen.head!r} lies behind the last token that CLIP reads; name another: head=...")
+    read_to = max(b for _, _, b in text.tokens)
+    elsewhere = [key for t in texts.values() if t is not text for key, _, _ in t.tokens]
     steps: list[int | None] = [*record.steps] if record.steps else [None]
     scale = 1 if max(record.timesteps) > 1 else 1000  # flow matching counts from 0 to 1
     times = [np.mean(record.timesteps) if s is None else record.timesteps[s] for s in steps]
@@ -48,9 +57,12 @@ def attention_of(record: Record, image: int | None = None, *, negative: bool = F
     return Attention(
         image=record.images[row],
         words=(START, *(text.text[a:b] for a, b in spans), END),
-        head=1 + (spans.index(head) if head in spans else 0),
+        head=1 + (spans.index(chosen.span) if chosen.span in spans else 0),  # nothing but where the view starts
         timesteps=tuple(round(float(t) * scale) for t in times),
         cross=tuple({layer: logits(layer, step) for layer in record.layers} for step in steps),
         columns=(0, *(text.keys(a, b)[-1] for a, b in spans), 1 + max(key for key, _, _ in text.tokens)),
         self_maps=(),
+        pieces=((), *(tuple(text.text[a:b] for k, a, b in text.tokens if k in text.keys(*span)) for span in spans), ()),
+        unread=text.text[read_to:].strip(),
+        reach=min(elsewhere, default=None),
     )
