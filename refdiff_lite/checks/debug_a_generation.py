@@ -43,9 +43,8 @@ check_words_share = Check(
 
 def running_mean(maps: Iterable[np.ndarray]) -> np.ndarray:
     """The mean of maps that come one after another, holding one map only."""
-    mean, count = None, 0
-    for m in maps:
-        count += 1
+    mean = None
+    for count, m in enumerate(maps, start=1):
         mean = m if mean is None else mean + (m - mean) / count
     return np.asarray(mean)
 
@@ -96,7 +95,11 @@ check_settled = Check(
         "steps count from 0": lambda likeness, level: settled(likeness, level) + 1,
     },
     "the step from which on a map no longer changes much",
-    cases=[([0.2, 0.95, 0.5, 0.91, 0.97, 1.0], 0.9), ([0.1, 0.4, 0.92, 0.8, 0.7, 0.99, 1.0], 0.9), ([0.95, 0.96, 1.0], 0.9)],
+    cases=[
+        ([0.2, 0.95, 0.5, 0.91, 0.97, 1.0], 0.9),
+        ([0.1, 0.4, 0.92, 0.8, 0.7, 0.99, 1.0], 0.9),
+        ([0.95, 0.96, 1.0], 0.9),
+    ],
 )
 
 
@@ -147,7 +150,9 @@ check_leaks = Check(
             lambda colour, own, other: bool((colour * other).sum() > (colour * own).sum())
         ),
         "peaks say how bright a map is, not where": lambda colour, own, other: bool(np.max(other) > np.max(own)),
-        "compare with the maps of the two things, not with nothing": lambda colour, own, other: bool(np.max(colour) > 0.2),
+        "compare with the maps of the two things, not with nothing": lambda colour, own, other: bool(
+            np.max(colour) > 0.2
+        ),
     },
     "a colour that attends like the wrong thing",
     cases=_colours,

@@ -94,3 +94,27 @@ def test_another_encoders_tokens_are_no_padding(pipe):
     np.testing.assert_allclose(word_maps(attention, where).sum(0), 1, atol=1e-5)
     alone = word_maps(replace(attention, reach=None), where)
     np.testing.assert_allclose(word_maps(attention, where)[-2:].sum(0), alone[-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["flux", "qwen", "lumina2", "sd3", "sdxl"])
+def test_prompts_of_every_kind_of_encoder_can_be_explored(pipes, name):
+    """T5 has no start token, language models have a template around the prompt; each word shows its own maps."""
+    from tiny_pipelines import paint
+
+    tiny, call = pipes(name)
+    with trace(tiny, over="own") as record:
+        paint(tiny, call, PROMPT)
+    record.images = [np.zeros((48, 80, 3), np.uint8)]
+    attention = attention_of(record)
+    assert attention.words == ("start", "a", "dog", "left", "of", "a", "cat", "end")
+    layer, encoder = record.layers[-1], record.prompts[0][0].encoder
+    found = word_maps(attention, Slice(layer, MEAN, 0, "probabilities"))
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-4)
+    for place, word in ((2, "dog"), (6, "cat")):
+        read = record.scores_of(word, layer=layer, pieces="last", encoder=encoder)
+        np.testing.assert_allclose(found[place], read, atol=1e-5)
+    if name == "flux":
+        assert found[0].max() < 1e-9
+    explorer = AttentionExplorer(attention)
+    assert len(explorer.figure().axes) >= 2
+    explorer.close()
