@@ -88,6 +88,6 @@ WRONG = {
         lambda colour, own, other: True,
         lambda colour, own, other: False,
         lambda colour, own, other: like(own, other) > 0,
-        lambda colour, own, other: like(colour, own) < 0.1,
+        lambda colour, own, other: colour.mean() < 0.5,
     ],
 }
