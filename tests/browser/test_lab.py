@@ -189,13 +189,14 @@ def test_the_tour(chromium, watched, lab):
     # Saved and opened again, where another kernel knows none of these widgets: the stills are to be seen
     stills = page.locator(".jp-OutputArea-child img[src^='data:image/png']")
     assert not [i for i in range(stills.count()) if stills.nth(i).is_visible()]  # the living widgets stand there
-    page.keyboard.press("Escape")
-    page.keyboard.press("Control+s")
-    for _ in range(100):
+    page.get_by_role("button", name="Save and create checkpoint").click()
+    for _ in range(300):
         saved = nbformat.read(folder / "tour.ipynb", as_version=4)
         if sum("widget-view" in nbformat.v4.writes(nbformat.v4.new_notebook(cells=[c])) for c in saved.cells) >= 4:
             break
         time.sleep(0.2)
+    else:
+        pytest.fail("the notebook was not saved with its widgets")
     nbformat.write(saved, folder / "saved.ipynb")
     again = chromium.new_context(viewport={"width": 1500, "height": 1000}).new_page()
     again.set_default_timeout(120_000)
