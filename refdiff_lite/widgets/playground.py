@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from .. import fusion, ranking
 from .. import proposals as generators
-from ..config import PROPOSALS, VARIANTS, ProposalKind, Variant
+from ..config import PAPER_VARIANTS, PROPOSALS, ProposalKind, Variant
 from ..evaluation.metrics import iou
 from ..expression import CUES, Expression, find_words, parse, pieces, token_positions
 from ..masks import resize_nearest
@@ -149,7 +149,7 @@ class SegmentationPlayground(Explorer):
 
     _esm = view_module("playground")
     current = traitlets.Int(0).tag(sync=True)
-    variant = traitlets.Enum(VARIANTS, "full").tag(sync=True)
+    variant = traitlets.Enum(PAPER_VARIANTS, "full").tag(sync=True)
     proposals = traitlets.Enum(PROPOSALS, "felzenszwalb").tag(sync=True)
     alpha = traitlets.Float(0.1, min=0, max=1).tag(sync=True)
     beta = traitlets.Float(0.3, min=0, max=1).tag(sync=True)
