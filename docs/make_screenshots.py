@@ -6,14 +6,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import torch
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from refdiff_lite import RefDiff
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.evaluation.run import evaluate
+from refdiff_lite.networks import Networks
+from refdiff_lite.record import Record
+from refdiff_lite.trace import trace
 from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
 from refdiff_lite.widgets.base import Explorer
+from refdiff_lite.widgets.traced import attention_of
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -41,7 +46,20 @@ def make_explorers(folder: Path) -> dict[str, Explorer]:
         ),
         "inversion": InversionExplorer.from_scene(scene, steps=10, step=15),
         "gallery": Gallery.from_run(folder, model=model),
+        "traced": AttentionExplorer(
+            attention_of(painted(model.networks)), pinned=[2, 5], layer="up_blocks.0.attentions.1", step=2
+        ),
     }
+
+
+def painted(networks: Networks) -> Record:
+    """A generation of the toy, as in lesson 11."""
+    with networks.at_work(), trace(networks.sd, steps=[0, 4, 9, 19], heads="each") as record:
+        networks.sd(
+            "a robot and an orange", num_inference_steps=20, guidance_scale=5.0, height=128, width=128,
+            generator=torch.Generator().manual_seed(20),
+        )  # fmt: skip
+    return record
 
 
 def main() -> None:
@@ -54,7 +72,7 @@ def main() -> None:
             for name, explorer in explorers.items():
                 page.goto(explorer.save_html(Path(folder) / f"{name}.html").as_uri())
                 page.wait_for_timeout(500)
-                if name == "attention":
+                if name in ("attention", "traced"):
                     point(page)
                     page.wait_for_timeout(300)
                 shot = Path(folder) / "shot.png"

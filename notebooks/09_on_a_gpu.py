@@ -29,7 +29,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, SamConfig, SamModel
 
-from refdiff_lite import RefDiff, RefDiffConfig
+from refdiff_lite import RefDiff, RefDiffConfig, acceptance
 from refdiff_lite.attention import min_max, record_attention, word_map
 from refdiff_lite.checks import on_a_gpu as checks
 from refdiff_lite.datasets.toyref import load_toyref
@@ -48,14 +48,56 @@ from refdiff_lite.viz import show_image, show_map, show_mask
 # So far everything ran on small networks. The same code runs on Stable Diffusion 1.5: in Colab choose *Runtime > Change
 # runtime type > GPU*, write `PRESET = "sd15"` in the first cell, and run all. This lesson is about what you meet then:
 # devices, half precision, memory, downloads, time. Every cell also runs on the toy, so read it here first.
+#
+# First of all: does every stage work on *this* machine? `refdiff-lite check sd15` asks it in a terminal; here is the
+# same, line by line. For the toy we have measured what to expect. For Stable Diffusion it comes from the literature.
+
+#
+# Is Colab's free T4 enough? Yes: at 512 to 1024 pixels all networks together need 4 to 5.3 of its 15 GiB, SAM huge
+# included (section 4 counts it), so low-memory mode is not needed there. Is the repository not public yet? Build the
+# wheel (`make dist`), upload it in Colab's file pane, and run `%pip install refdiff_lite-*.whl` before the first cell.
+
+# %%
+model = RefDiff.from_preset(PRESET)
+for line in acceptance.run(model):
+    print(line)
 
 # %% [markdown]
 # ## 1 · Which device, which precision?
 #
 # The library decides once, in one function: half precision where there is a CUDA GPU, else single precision.
 
+# %% [markdown]
+# ### Your own photo first
+#
+# Give a path; in Colab write `PHOTO = "upload"`. Then write sentences about *that* photo. With nothing given, a bundled
+# picture is taken. On the toy a photo runs, too, but its masks mean little: it has only ever seen 45 kinds of thing.
+
 # %%
-model = RefDiff.from_preset(PRESET)
+PHOTO = ""  # a path, or in Colab "upload"
+SENTENCES = ["the purple dog", "the penguin", "the apple"]  # what to look for in it
+
+samples = load_toyref("val", limit=11)
+PHOTO = lesson.upload() if PHOTO == "upload" else PHOTO
+if not PHOTO and PRESET != "toy":
+    PHOTO, SENTENCES = str(data_dir() / "photos" / "images" / "coffee.jpg"), ["the cup", "silver spoon on the right"]
+photo = load_image(PHOTO or samples[10].path)
+scene = model.set_image(photo)
+kind = "sam" if model.networks.sam_id else "felzenszwalb"
+results = scene.segment_all(SENTENCES, "full", kind)
+figure, axes = plt.subplots(2, len(results) + 1, figsize=(8, 4.2))
+show_image(scene.image, axes[0, 0], "photo")
+axes[1, 0].set_axis_off()
+for (above, below), result in zip(axes.T[1:], results, strict=True):
+    show_map(result.word_map, scene.image, above, f'"{result.expression.head}"')
+    show_mask(result.mask, photo, below, result.expression.text)
+lesson.show("The photo; for each sentence the word map above and the chosen mask below.")
+
+# %% [markdown]
+# Above, the word maps; below, what was chosen. If a mask is wrong, go back the way it came (lesson 7): was there a
+# proposal that fits? Is the map on the right thing? If not, was the right *word* read? `result.plot()` shows it all.
+
+# %%
 nets = model.networks
 
 
@@ -196,7 +238,6 @@ print("min-max of a flat map, single:", min_max(flat.float()).flatten().tolist()
 # coarse a format is. The bars show what the UNet computes with on a bundled scene.
 
 # %%
-samples = load_toyref("val", limit=11)
 scene = model.set_image(samples[10].path)
 unet, vae, scheduler = nets.use("unet"), nets.use("vae"), nets.scheduler
 prompt, t = "the purple dog", scene.timesteps[model.config.noise_step]
@@ -736,23 +777,8 @@ for sentence in ("the purple dog", "the strawberry", "a man on a skateboard"):
 # them. Splitting a word is why lesson 3 finds a word's *last* piece by its place in the text.
 
 # %% [markdown]
-# ## 7 · Your own photo
+# ## 7 · Shapes
 #
-# Give a path; in Colab write `PHOTO = "upload"`. With nothing given, a bundled scene is taken. On the toy a photo runs,
-# too, but its masks mean little: the toy has only ever seen 45 kinds of thing.
-
-# %%
-PHOTO = ""  # a path, or in Colab "upload"
-SENTENCES = asked  # what to look for in it
-
-if PHOTO == "upload":
-    from google.colab import files
-
-    PHOTO = next(iter(files.upload()))
-photo = load_image(PHOTO or samples[10].path)
-scene = model.set_image(photo)
-
-# %% [markdown]
 # A photo is not square. Its longer side is brought to the preset's, and both sides to multiples of what the UNet can
 # halve again and again. By hand, for the photo and two other shapes:
 
@@ -766,21 +792,6 @@ for name, picture in shapes.items():
     print(
         f"{name:10} {picture.shape[0]}×{picture.shape[1]} -> {sides[0]}×{sides[1]} pixels -> latents {latents[0]}×{latents[1]}"
     )
-
-# %%
-kind = "sam" if nets.sam_id else "felzenszwalb"
-results = scene.segment_all(SENTENCES, "full", kind)
-figure, axes = plt.subplots(2, len(results) + 1, figsize=(8, 4.2))
-show_image(scene.image, axes[0, 0], "photo")
-axes[1, 0].set_axis_off()
-for (above, below), result in zip(axes.T[1:], results, strict=True):
-    show_map(result.word_map, scene.image, above, f'"{result.expression.head}"')
-    show_mask(result.mask, photo, below, result.expression.text)
-lesson.show("The photo; for each sentence the word map above and the chosen mask below.")
-
-# %% [markdown]
-# Above, the word maps; below, what was chosen. If a mask is wrong, go back the way it came (lesson 7): was there a
-# proposal that fits? Is the map on the right thing? If not, was the right *word* read? `result.plot()` shows it all.
 
 # %% [markdown]
 # ## 8 · Time, measured properly

@@ -44,7 +44,10 @@ scene = model.set_image(sample.path, oracle=sample.masks)
 #
 # Cross-attention gives every pixel a share for every token (lesson 3). Hover a word to see its shares over the image.
 # Hover a pixel to see them the other way round, as bars under the words, with the pixel's own self-attention beside
-# (lesson 4). Click two words to compare them. At first you see the mean of the layers that the method reads.
+# (lesson 4). The shares of all words add up to 100 %, with those of the tokens that mean nothing: `start`, `end` and
+# the padding behind them. Click words to compare them, drag over a picture to ask which words listen in a region, and
+# open the overview to see every layer, head and timestep at once. At first you see the mean of the layers that the
+# method reads, as it was recorded. *The method's own map* is what it makes of that: stretched to $[0, 1]$.
 #
 # **Try it**: pin the head word and the adjective. Which thing does each of them find? Then look at the `start` token,
 # which means nothing. Where does it look, and why would a pixel listen to it?

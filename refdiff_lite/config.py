@@ -17,7 +17,7 @@ from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Variant = Literal["g", "gs", "ds", "full", "refam", "concept", "hybridgl", "relations"]
-ProposalKind = Literal["weak", "felzenszwalb", "self-attention", "sam", "oracle"]
+ProposalKind = Literal["weak", "felzenszwalb", "grouping", "self-attention", "sam", "oracle"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PAPER_VARIANTS, SUCCESSORS = VARIANTS[:4], VARIANTS[4:]
 """The paper's own, and what came after it (:mod:`refdiff_lite.variants`, whose constants stand with each of them)."""

@@ -62,7 +62,33 @@ def load_image(source: Any, *, upright: bool = True) -> np.ndarray:
     return _from_array(source)
 
 
+_HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+"""Brands of High Efficiency Image files, as iPhones take them."""
+
+
+def _open_heif(file: Any, name: str) -> None:
+    """Let Pillow read HEIC by pillow-heif, where the file is one."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            start = opened.read(12)
+    else:
+        start = file.read(12)
+        file.seek(0)
+    if start[4:8] != b"ftyp" or start[8:12] not in _HEIF:
+        return
+    try:
+        from pillow_heif import register_heif_opener  # ty: ignore[import-not-found]
+    except ImportError:
+        raise ValueError(
+            f"{name} is HEIC, as iPhones take pictures: `pip install pillow-heif`, or save it as JPEG (on the iPhone: Settings, "
+            "Camera, Formats, Most Compatible)"
+        ) from None
+    register_heif_opener()
+
+
 def _opened(file: Any, name: str, upright: bool) -> np.ndarray:
+    with suppress(OSError, AttributeError, TypeError):  # what cannot be read is told below, by Pillow's own attempt
+        _open_heif(file, name)
     try:
         image = Image.open(file)
     except UnidentifiedImageError:

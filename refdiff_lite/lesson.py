@@ -54,6 +54,21 @@ def in_colab() -> bool:
     return "google.colab" in sys.modules
 
 
+def upload() -> str:
+    """In Colab, let a file be chosen and uploaded; its name, or "" where the choice was cancelled.
+
+    Raises:
+        ValueError: this is not Colab.
+    """
+    if not in_colab():
+        raise ValueError('PHOTO = "upload" works in Colab; here, write the path of your photo')
+    from google.colab import files  # ty: ignore[import-not-found]
+
+    name = next(iter(files.upload() or {}), "")
+    print(f"{name} is here" if name else "no file was chosen: a bundled picture is taken instead")
+    return name
+
+
 def start(preset: str = "toy", seed: int = 0) -> None:
     """Seed every generator, set the figures' style, and say on what the lesson will run. Safe to call again.
 

@@ -18,7 +18,7 @@ Direction = Literal["left", "right", "top", "bottom"]
 
 @dataclass(frozen=True)
 class Relation:
-    """"the cup left of the dog": the core "the cup", the direction "left", the landmark "the dog".
+    """ "the cup left of the dog": the core "the cup", the direction "left", the landmark "the dog".
 
     The core is "" where the expression names no thing of its own, as in "left of the dog".
     """
@@ -30,7 +30,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Ordinal:
-    """"the second cup from the left": the core "the cup", number 2, by "left"; "the largest dog": number 1, by "largest".
+    """ "the second cup from the left": the core "the cup", number 2, by "left"; "the largest dog": number 1, by "largest".
 
     The core is what is left of the expression, "" where it names no thing.
     """

@@ -92,10 +92,9 @@ def _write(record: Record, words: Sequence[str], by_step: bool, out: Path) -> No
         show_map(record.word_map(word), picture, figure.add_subplot(), f'"{word}"')
         draw(figure, f"word-{i}-" + re.sub(r"\W+", "-", word.lower()))
     record.save(out / "record.safetensors")
-    if any(t.encoder == "clip" for t in record.prompts[0]):  # the explorer needs its start token
-        from .widgets.attention import AttentionExplorer
-        from .widgets.traced import attention_of
+    from .widgets.attention import AttentionExplorer
+    from .widgets.traced import attention_of
 
-        explorer = AttentionExplorer(attention_of(record))
-        explorer.save_html(out / "explorer.html")
-        explorer.close()
+    explorer = AttentionExplorer(attention_of(record))
+    explorer.save_html(out / "explorer.html")
+    explorer.close()

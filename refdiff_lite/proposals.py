@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,57 @@ def felzenszwalb(
                 masks.append(np.zeros(regions.shape, bool))
                 masks[-1][box] = part
     return stack(masks, image.shape[:2])
+
+
+def grouping(image: UInt8[np.ndarray, "h w 3"], scale: float = 100, min_area: float = 0.004) -> Bool[Tensor, "n h w"]:
+    """Objects on any ground: neighbouring segments are joined, most alike first, and whatever comes up is a proposal.
+
+    Selective Search (Uijlings et al. 2013) in its fast form, with their constants, but without texture: segments of
+    Felzenszwalb with k = 100; alike are two whose colours agree, that are small, and that fill their common box.
+
+    Args:
+        scale: Felzenszwalb's k. min_area: smallest proposal, as a share of the image.
+    """
+    segments = _felzenszwalb(image, scale=scale, sigma=0.8, min_size=max(4, image.shape[0] * image.shape[1] // 5000))
+    count, total = int(segments.max()) + 1, segments.size
+    bins = np.clip((rgb2lab(image) + np.array([0, 110, 110])) * np.array([25 / 100, 25 / 220, 25 / 220]), 0, 24).astype(
+        int
+    )
+    colours = [np.bincount(segments.ravel() * 25 + bins[..., c].ravel(), minlength=25 * count) for c in range(3)]
+    sizes = dict(enumerate(np.bincount(segments.ravel()).tolist()))
+    histograms = dict(enumerate(np.concatenate([c.reshape(count, 25) for c in colours], 1) / 3.0))
+    boxes = {i: (s[0].start, s[1].start, s[0].stop, s[1].stop) for i, s in enumerate(find_objects(segments + 1))}
+    members = {i: [i] for i in range(count)}
+    near: dict[int, set[int]] = {i: set() for i in range(count)}
+    for a, b in ((segments[:, :-1], segments[:, 1:]), (segments[:-1], segments[1:])):
+        for i, j in {*zip(a[a != b].tolist(), b[a != b].tolist(), strict=True)}:
+            near[i].add(j)
+            near[j].add(i)
+
+    def unlike(i: int, j: int) -> float:
+        shared = np.minimum(histograms[i] / sizes[i], histograms[j] / sizes[j]).sum()
+        top, left, bottom, right = (
+            f(*pair) for f, pair in zip((min, min, max, max), zip(boxes[i], boxes[j], strict=True), strict=True)
+        )
+        hole = (bottom - top) * (right - left) - sizes[i] - sizes[j]
+        return -(shared + (1 - (sizes[i] + sizes[j]) / total) + (1 - hole / total))
+
+    heap = [(unlike(i, j), i, j) for i in near for j in near[i] if i < j]
+    heapify(heap)
+    while heap:
+        _, i, j = heappop(heap)
+        if i not in near or j not in near:  # one of them has been joined already
+            continue
+        new = len(members)
+        members[new] = members[i] + members[j]
+        sizes[new], histograms[new] = sizes[i] + sizes[j], histograms[i] + histograms[j]
+        boxes[new] = (*map(min, boxes[i][:2], boxes[j][:2]), *map(max, boxes[i][2:], boxes[j][2:]))
+        near[new] = (near.pop(i) | near.pop(j)) - {i, j}
+        for k in near[new]:
+            near[k] = near[k] - {i, j} | {new}
+            heappush(heap, (unlike(k, new), k, new))
+    kept = [members[i] for i in members if min_area <= sizes[i] / total <= 0.6]
+    return unique(stack([np.isin(segments, m) for m in kept], image.shape[:2]), 0.9)
 
 
 def self_attention(

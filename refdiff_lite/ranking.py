@@ -94,6 +94,19 @@ def discriminative_score(crop: Float[Tensor, " n"], masked: Float[Tensor, " n"],
     return beta * masked + (1 - beta) * crop
 
 
+def used_cues(branch: Branch, cues: tuple[str, ...], config: RefDiffConfig) -> tuple[str, ...]:
+    """The cues whose ramp this branch gets: none where the config has P in the other branch."""
+    if config.axes == "horizontal":
+        cues = tuple(c for c in ("left", "right") if c in cues)[:1]  # the official code asks for left first
+    return cues if config.positional_bias in (branch, "both") else ()
+
+
+def biased(image: np.ndarray, cues: tuple[str, ...], ramp: float) -> Float[Tensor, "3 h w"]:
+    """An (H, W, 3) uint8 image under the ramp of its cues, in [0, 1]."""
+    pixels = rearrange(torch.tensor(image), "h w rgb -> rgb h w").float() / 255
+    return pixels * positional_bias(cues, (image.shape[0], image.shape[1]), ramp)
+
+
 def visual_features(
     networks: Networks, proposals: Proposals, branch: Branch, cues: tuple[str, ...], config: RefDiffConfig
 ) -> Float[Tensor, "n d"]:
@@ -102,15 +115,12 @@ def visual_features(
     Args:
         cues: directions whose ramp P dims the image, if the config has P in this branch.
     """
-    if config.axes == "horizontal":
-        cues = tuple(c for c in ("left", "right") if c in cues)[:1]  # the official code asks for left first
-    cues = cues if config.positional_bias in (branch, "both") else ()
+    cues = used_cues(branch, cues, config)
     key = (branch, cues, config)
     if key not in proposals.features:
         # Cut and resized on the CPU, where image and masks are, so that every device sees the same.
         size = (proposals.image.shape[0], proposals.image.shape[1])
-        pixels = rearrange(torch.tensor(proposals.image), "h w rgb -> rgb h w").float() / 255
-        pixels = pixels * positional_bias(cues, size, config.ramp)
+        pixels = biased(proposals.image, cues, config.ramp)
         model, mean, std = networks.use("clip"), networks.clip_mean, networks.clip_std
         if branch == "crop":
             side, fit, place = model.visual.image_size[0], config.crop_resize, config.positions

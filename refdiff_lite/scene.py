@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import fusion, ranking
+from . import fusion, ranking, variants
 from . import proposals as generators
 from .attention import AttentionMaps, Kind, min_max, propagate, resize, word_map
-from .config import PROPOSALS, VARIANTS, ProposalKind, Variant
+from .config import PROPOSALS, SUCCESSORS, VARIANTS, ProposalKind, Variant
 from .expression import Expression, cut_text, parse, pieces, token_positions
 from .images import pad_to_square, square_corner
 from .inversion import guided, invert
@@ -100,19 +100,24 @@ class Scene:
         return ddim_timesteps(self.model.networks.scheduler, self.config.num_steps)
 
     @cached_property
-    @_one_at_a_time
     def noised(self) -> list[torch.Tensor]:
-        """x_t of every draw; one seeded generator on the CPU is the only randomness, so all devices agree."""
+        """x_t of every draw at ``config.noise_step``."""
+        return self.noised_at(self.config.noise_step)
+
+    @_one_at_a_time
+    def noised_at(self, step: int) -> list[torch.Tensor]:
+        """x_t of every draw at one of :attr:`timesteps`, as the config makes noise.
+
+        One seeded generator on the CPU is the only randomness, so all devices agree.
+        """
         nets, x0, config = self.model.networks, self.latents, self.config
         if config.noise == "ddim":
-            empty = self.model.empty_prompt
-            denoiser = guided(nets.use("unet"), empty)
-            x = invert(nets.scheduler, denoiser, x0, config.num_steps, until=config.noise_step + 1)[-1]
+            denoiser = guided(nets.use("unet"), self.model.empty_prompt)
+            x = invert(nets.scheduler, denoiser, x0, config.num_steps, until=step + 1)[-1]
             return [nets.check_finite("unet", x)]
         generator = torch.Generator().manual_seed(config.seed)
-        t = self.timesteps[config.noise_step]
         draws = [torch.randn(x0.shape, generator=generator).to(x0) for _ in range(config.draws)]
-        return [add_noise(nets.scheduler, x0, noise, t) for noise in draws]
+        return [add_noise(nets.scheduler, x0, noise, self.timesteps[step]) for noise in draws]
 
     @_one_at_a_time
     def unet_pass(self, prompts: list[str], kinds: Sequence[Kind] = ("cross",)) -> list[dict[Kind, AttentionMaps]]:
@@ -138,16 +143,22 @@ class Scene:
             return
         kinds: tuple[Kind, ...] = ("cross", "self") if config.propagate else ("cross",)
         for e, found in zip(missing, self._read(missing, kinds), strict=True):
-            each = [
-                word_map(found.maps["cross"], places, self.size, config.normalise, config.upsample, config.pad)
-                for places in found.tokens
-            ]
-            c = each[0] if len(each) == 1 else min_max(torch.stack(each).mean(0))
-            if config.propagate:
-                c = resize(propagate(c, found.maps["self"], config.propagate), self.size)
-            self._word_maps[e.text, e.span] = c.cpu(), found._replace(maps={})
+            c = self.map_of(found.maps, found.tokens)
+            self._word_maps[e.text, e.span] = c, found._replace(maps={})
         while len(self._word_maps) > max(2 * SENTENCES, len(missing)):
             self._word_maps.popitem(last=False)
+
+    def map_of(self, maps: dict[Kind, AttentionMaps], tokens: Sequence[list[int]]) -> torch.Tensor:
+        """The map c of a word, from attention to its tokens for each text encoder that reads it, as this config makes it.
+
+        (H, W) float32 in [0, 1] on the CPU, at the working size.
+        """
+        config, cross = self.config, maps["cross"]
+        each = [word_map(cross, t, self.size, config.normalise, config.upsample, config.pad) for t in tokens]
+        c = each[0] if len(each) == 1 else min_max(torch.stack(each).mean(0))
+        if config.propagate:
+            c = resize(propagate(c, maps["self"], config.propagate), self.size)
+        return c.cpu()
 
     def _read(self, expressions: Sequence[Expression], kinds: tuple[Kind, ...]) -> list[Reading]:
         nets, config = self.model.networks, self.config
@@ -209,6 +220,8 @@ class Scene:
     def _generate(self, kind: str) -> Any:
         if kind == "felzenszwalb":
             return generators.felzenszwalb(self.image)
+        if kind == "grouping":
+            return generators.grouping(self.image)
         if kind == "self-attention":
             return self._self_attention()
         if kind == "sam":
@@ -267,7 +280,8 @@ class Scene:
         """The mask that the expression names.
 
         Args:
-            variant: "g" (diffusion alone, thresholds), "gs" (diffusion ranks proposals), "ds" (CLIP ranks them), "full".
+            variant: "g" (diffusion alone, thresholds), "gs" (diffusion ranks proposals), "ds" (CLIP ranks them), "full";
+                or a successor, which has its own map and score: "refam", "concept", "hybridgl", "relations".
             proposals: generator of candidates, or candidates of your own (:meth:`proposals_of`); by default "weak" for g,
                 else "oracle" if true masks came with the image, else "felzenszwalb".
             head: the word to look for, where the rule's choice is wrong.
@@ -284,10 +298,7 @@ class Scene:
         c = self.word_map(parsed)
         candidates = chosen if isinstance(chosen, Proposals) else self.proposals(chosen, c)
         masks = candidates.masks
-        s_g = fusion.generative_score(c, masks)
-        s_d = self.discriminative_scores(parsed, candidates) if variant in ("ds", "full") else torch.zeros(len(masks))
-        otsu = generators.otsu_choice(c, masks) if variant == "g" and config.weak_choice == "otsu" else None
-        s = fusion.score(variant, s_g, s_d, config.weight_g, config.weight_d, otsu)
+        c, s_g, s_d, s = self._scores(variant, parsed, candidates, c)
         best = fusion.choose(s)
         shown = masks.numpy()
         shown.flags.writeable = False
@@ -308,6 +319,20 @@ class Scene:
             config=config,
             preset=self.model.networks.name,
         )
+
+    def _scores(
+        self, variant: Variant, expression: Expression, proposals: Proposals, c: torch.Tensor
+    ) -> variants.Scored:
+        """The map that a variant reads, S_G, S_D (0 where CLIP is not asked), and S, which decides."""
+        if variant in SUCCESSORS:
+            return variants.score(variant, self, expression, proposals)
+        config, masks = self.config, proposals.masks
+        s_g = fusion.generative_score(c, masks)
+        s_d = (
+            self.discriminative_scores(expression, proposals) if variant in ("ds", "full") else torch.zeros(len(masks))
+        )
+        otsu = generators.otsu_choice(c, masks) if variant == "g" and config.weak_choice == "otsu" else None
+        return variants.Scored(c, s_g, s_d, fusion.score(variant, s_g, s_d, config.weight_g, config.weight_d, otsu))
 
     @_one_at_a_time
     def segment_all(

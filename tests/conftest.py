@@ -142,7 +142,7 @@ def scene():
 @pytest.fixture(scope="session")
 def recorded():
     """Makes attention as a UNet with layers on such grids would give it, from random numbers."""
-    from refdiff_lite.widgets.attention import Attention
+    from refdiff_lite.widgets.recording import Attention
 
     def make(grids=((4, 4), (2, 2)), heads=2, steps=2, words=("start", "a", "cat", "end"), side=32, self_side=4):
         rng = np.random.default_rng(0)

@@ -177,4 +177,4 @@ def test_frozen_hashable_and_back_from_a_dict():
 
 def test_kinds_of_variants_and_proposals():
     assert VARIANTS == ("g", "gs", "ds", "full")
-    assert set(PROPOSALS) == {"weak", "felzenszwalb", "self-attention", "sam", "oracle"}
+    assert set(PROPOSALS) == {"weak", "felzenszwalb", "grouping", "self-attention", "sam", "oracle"}

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import warnings
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -345,3 +346,20 @@ def test_saved_mask(tmp_path):
     image = Image.open(tmp_path / "m.png")
     assert image.mode == "L"
     np.testing.assert_array_equal(np.array(image), mask * np.uint8(255))
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_an_iphones_picture_is_read_or_refused_with_words(tmp_path, monkeypatch, as_bytes):
+    """Without pillow-heif a line says what to do; with it (here: a stand-in) Pillow is told of it and goes on."""
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    source = content if as_bytes else tmp_path / "photo.heic"
+    if not as_bytes:
+        source.write_bytes(content)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=r"is HEIC, as iPhones take pictures.*pillow-heif"):
+        load_image(source)
+    called = []
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=lambda: called.append(1)))
+    with pytest.raises(ValueError, match=r"not an image that Pillow can read|damaged"):
+        load_image(source)
+    assert called == [1]

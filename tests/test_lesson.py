@@ -1,6 +1,8 @@
 """What the set-up cell of every lesson brings."""
 
 import random
+import sys
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -48,3 +50,13 @@ def test_a_picture_is_shown_with_its_text(monkeypatch):
 def test_an_exercise_that_is_still_to_be_solved_is_one_line():
     (line,) = lesson_module.Todo()._render_traceback_()
     assert "needs your solution" in line
+
+
+def test_a_photo_is_uploaded_in_colab_alone_and_a_cancelled_choice_is_told(monkeypatch, capsys):
+    with pytest.raises(ValueError, match="works in Colab; here, write the path"):
+        lesson_module.upload()
+    for chosen, name, said in (({"me.jpg": b""}, "me.jpg", "me.jpg is here"), ({}, "", "no file was chosen")):
+        files = SimpleNamespace(upload=lambda chosen=chosen: chosen)
+        monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace(files=files))
+        assert lesson_module.upload() == name
+        assert said in capsys.readouterr().out

@@ -109,3 +109,24 @@ def test_sam_asks_the_generator_for_masks():
     assert masks.dtype == torch.bool
     np.testing.assert_array_equal(masks, [np.eye(20, 30) > 0, np.zeros((20, 30))])
     assert proposals.sam(image, lambda *_, **__: {"masks": []}).shape == (0, 20, 30)
+
+
+def test_grouping_joins_a_thing_of_two_colours_on_a_ground_that_is_not_calm():
+    rng = np.random.default_rng(0)
+    image = np.kron(rng.integers(60, 120, (8, 12, 3)), np.ones((16, 16, 1))).astype(
+        np.uint8
+    )  # patches of green to grey
+    image[..., 0] //= 2
+    thing = np.zeros((128, 192), bool)
+    thing[40:90, 60:120] = True
+    image[40:90, 60:90], image[40:90, 90:120] = (230, 40, 40), (200, 60, 60)
+    masks = proposals.grouping(image).numpy()
+    assert max(iou(m, thing) for m in masks) > 0.95
+    assert max(iou(m, thing & (np.arange(192) < 90)) for m in masks) > 0.9  # and its parts
+    assert all(0.004 * thing.size <= m.sum() <= 0.6 * thing.size for m in masks)
+    assert len(proposals.unique(torch.from_numpy(masks), 0.9)) == len(masks)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 200), (64, 64)])
+def test_grouping_of_a_flat_image(size):
+    assert proposals.grouping(np.full((*size, 3), 90, np.uint8)).shape == (0, *size)

@@ -62,7 +62,7 @@ def test_the_map_is_that_of_a_look(networks, name):
     mean = np.mean(each, 0)  # SD3 reads the word twice
     mean = (mean - mean.min()) / (mean.max() - mean.min())
     # SDXL's layers have two grids, and a record brings them to the finer one first.
-    np.testing.assert_allclose(scene.word_map(parse(TEXT)).numpy(), mean, atol=0.1 if name == "sdxl" else 1e-5)
+    np.testing.assert_allclose(scene.word_map(parse(TEXT)).numpy(), mean, atol=0.1 if name == "sdxl" else 1e-4)
 
 
 @others

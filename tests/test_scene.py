@@ -53,7 +53,7 @@ def test_ddim_noise_and_more_draws_change_the_map(nets, sample):
     assert not np.array_equal(base, word_map(draws=2))
 
 
-@pytest.mark.parametrize("kind", ["felzenszwalb", "self-attention", "oracle", "weak"])
+@pytest.mark.parametrize("kind", ["felzenszwalb", "grouping", "self-attention", "oracle", "weak"])
 def test_every_proposal_generator_runs(scene, sample, kind):
     result = scene.segment(sample.records[0].text, "full", kind)
     assert len(result.proposals) >= 1

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 
 @app.command()
 def evaluate(
-    data: Annotated[str, typer.Argument(help="toyref, refcoco, refcoco+ or refcocog")] = "toyref",
+    data: Annotated[str, typer.Argument(help="toyref, photos, refcoco, refcoco+ or refcocog")] = "toyref",
     split: Annotated[
         str, typer.Option(help="toyref: val to choose, test to report, unseen; else val, testA, …")
     ] = "val",
-    style: Annotated[str | None, typer.Option(help="noun, toyref, toyref+ or toyref-g; default: these four. Or toyref-ord.")] = None,
+    style: Annotated[
+        str | None, typer.Option(help="noun, toyref, toyref+ or toyref-g; default: these four. Or toyref-ord.")
+    ] = None,
     variant: Annotated[
         list[MethodName] | None, typer.Option(help="May be repeated; default: the four of the paper.")
     ] = None,
@@ -118,15 +120,18 @@ def _samples(
     data: str, split: str, style: str | None, data_dir: Path | None, images: Path | None, split_by: str | None
 ) -> tuple[list[Sample], dict]:
     """A data set by its name on the command line, and what the summary says of it."""
+    from ..datasets.photos import load_photos
     from ..datasets.refer import PUBLISHED, load_refer
     from ..datasets.toyref import load_toyref
 
     if data == "toyref":
         return load_toyref(split, style), {"data": data, "split": split, "style": style}
-    if data not in PUBLISHED:
-        raise ValueError(f"unknown data set {data!r}: choose toyref, {', '.join(PUBLISHED)}")
+    if data not in ("photos", *PUBLISHED):
+        raise ValueError(f"unknown data set {data!r}: choose toyref, photos, {', '.join(PUBLISHED)}")
     if style is not None:
         raise ValueError("--style is for toyref alone")
+    if data == "photos":
+        return load_photos(), {"data": data, "split": "all"}
     if data_dir is None:
         raise ValueError(f"{data} is not downloaded by this package: choose its folder with --data-dir (see README)")
     samples, about = load_refer(data, split, data_dir, images, split_by)

@@ -39,6 +39,7 @@ def report() -> Iterator[tuple[str, str]]:
     yield "disk", f"{free_bytes(cache) / 2**30:.1f} GiB free where downloaded weights are kept: {cache}"
     yield "preset toy", _toy()
     yield "preset sd15", f"{_sd15()}; {remark}"
+    yield "its revisions", "as public projects pin them, not verified against the hub by us; the UNet is the EMA one"
 
 
 def _toy() -> str:

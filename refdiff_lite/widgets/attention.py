@@ -2,218 +2,73 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
 import traitlets
-from einops import rearrange
 from matplotlib.figure import Figure
+from PIL import Image
 
-from ..attention import min_max, record_attention, resize
-from ..expression import find_words, parse, pieces, token_positions
-from ..latents import add_noise
+from ..attention import min_max, resize
 from ..scene import Scene
 from ..viz import show_image, show_map
-from .base import DATA_BYTES, Explorer, picture, quantise, view_module
+from .base import DATA_BYTES, Explorer, pack, palette, picture, view_module
+from .recording import Attention, collect
+from .sheet import SIDE, over, sheet
+from .slices import (
+    MEAN,
+    OWN,
+    READ,
+    VALUES,
+    Slice,
+    choices,
+    frames,
+    grids,
+    has_looks,
+    left_out,
+    overview,
+    packed,
+    packed_self,
+    self_map,
+    word_maps,
+)
 
-MEAN = -1
-"""The head that is no head: the mean over all of them."""
-READ = "mean of layers read"
-"""The layer that is no layer: the mean over those that the method reads, so that a head word's map is the method's own."""
-VALUES = ("probabilities", "logits")
-START, END = "start", "end"
-"""The tokens around the text. The first drinks up most of the attention, so leaving it out would mislead."""
-_SELF_CELLS = 32 * 32
-
-
-class Slice(NamedTuple):
-    """One choice of where to look; ``layer`` is a module's name, :data:`READ` or ``mean 16×16``."""
-
-    layer: str
-    head: int
-    step: int
-    values: str
-
-    @property
-    def key(self) -> str:
-        return "/".join(map(str, self))
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Everything recorded for one sentence.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        words: the sentence's words between START and END.
-        head: index of its head word.
-        timesteps: of the diffusion process, one for each recorded step.
-        cross: logits q k^T / sqrt(d) of each step and layer, (heads, h, w, tokens) float32.
-        columns: the token that stands for each word (its last piece).
-        self_maps: of each step, (h, w, h, w): how much pixel (y, x) listens to each pixel, mean over heads and layers.
-        reads: the layers that the method itself reads.
-    """
-
-    image: np.ndarray
-    words: tuple[str, ...]
-    head: int
-    timesteps: tuple[int, ...]
-    cross: tuple[dict[str, np.ndarray], ...]
-    columns: tuple[int, ...]
-    self_maps: tuple[np.ndarray, ...]
-    reads: tuple[str, ...] = ()
-
-
-def collect(scene: Scene, sentence: str, steps: Sequence[int], layers: str = "") -> Attention:
-    """Run the UNet over the noised image at each step and keep what attends to what.
-
-    The noise is the first draw of the scene's seed, as :attr:`Scene.noised` takes it.
-
-    Args:
-        steps: indices into ``scene.timesteps``. layers: regular expression over names of attention layers; "" is all.
-
-    Raises:
-        ValueError: a step that does not exist, no such layer, a word behind the text encoder's last token.
-    """
-    nets, expression = scene.model.networks, parse(sentence)
-    if not steps or not all(0 <= s < len(scene.timesteps) for s in steps):
-        raise ValueError(f"steps={list(steps)} must name at least one of the {len(scene.timesteps)} steps, from 0")
-    found = find_words(expression.text)
-    tokenizer = nets.tokenizer
-    columns = [token_positions(tokenizer, expression.text, w.span())[-1] for w in found]
-    end = len(pieces(tokenizer, expression.text)) - 1
-    text = scene.model.encode_prompt([expression.text])
-    noise = torch.randn(scene.latents.shape, generator=torch.Generator().manual_seed(scene.config.seed))
-    cross, self_maps = [], []
-    unet = nets.use("unet")
-    for step in steps:
-        t = scene.timesteps[step]
-        x = add_noise(nets.scheduler, scene.latents, noise.to(scene.latents), t)
-        with torch.no_grad(), record_attention(unet, layers, "cross", "logits", heads="each") as words:
-            unet(x, t, text)
-        cross.append({name: m[0].cpu().numpy() for name, m in words.maps.items()})
-        sizes = {n: m.shape[1] * m.shape[2] for n, m in cross[-1].items() if m.shape[1] * m.shape[2] <= _SELF_CELLS}
-        if sizes:  # the finest grid whose square fits the page
-            names = [n.replace(".", r"\.") for n, cells in sizes.items() if cells == max(sizes.values())]
-            with torch.no_grad(), record_attention(unet, f"^({'|'.join(names)})$", "self") as pixels:
-                unet(x, t, text)
-            mean = torch.stack([m[0] for m in pixels.maps.values()]).mean(0).cpu()
-            self_maps.append(rearrange(mean, "h w (y x) -> h w y x", y=mean.shape[0]).numpy())
-    pattern = scene.config.layers or nets.layers
-    return Attention(
-        scene.image,
-        (START, *(w.group() for w in found), END),
-        1 + [w.span() for w in found].index(expression.span),
-        tuple(scene.timesteps[s] for s in steps),
-        tuple(cross),
-        (0, *columns, end),
-        tuple(self_maps),
-        tuple(n for n in cross[0] if re.search(pattern, n)),
-    )
-
-
-def word_maps(attention: Attention, where: Slice) -> np.ndarray:
-    """The maps of all words in one slice, (words, h, w) float32: probabilities over all tokens, or logits.
-
-    Layers of several grids are brought to the finest before the mean.
-    """
-    recorded = attention.cross[where.step]
-    names = choices(attention).get(where.layer)
-    if names is None:
-        raise ValueError(f"layer {where.layer!r} was not recorded; there are {', '.join(recorded)}")
-    chosen = [recorded[n] for n in names]
-    if where.head != MEAN:
-        chosen = [m[where.head : where.head + 1] for m in chosen]
-    if where.values == "probabilities":
-        chosen = [torch.from_numpy(m).softmax(-1).numpy() for m in chosen]
-    maps = [rearrange(m.mean(0)[..., list(attention.columns)], "h w words -> words h w") for m in chosen]
-    grid = _grid(chosen)
-    return np.mean([resize(torch.from_numpy(m), grid).numpy() if m.shape[1:] != grid else m for m in maps], axis=0)
-
-
-def choices(attention: Attention) -> dict[str, list[str]]:
-    """What ``layer`` may name, with the recorded layers that are meant: :data:`READ`, each grid's mean, each alone."""
-    layers = attention.cross[0]
-    grids: dict[str, list[str]] = {}
-    for name, maps in layers.items():
-        grids.setdefault(f"mean {maps.shape[1]}×{maps.shape[2]}", []).append(name)
-    read = {READ: list(attention.reads)} if attention.reads else {}
-    return read | grids | {name: [name] for name in layers}
-
-
-def _grid(layers: Iterable[np.ndarray]) -> tuple[int, int]:
-    """The finest grid among maps (heads, h, w, tokens)."""
-    return max((m.shape[1:3] for m in layers), key=lambda size: size[0] * size[1])
-
-
-def slices(attention: Attention) -> Iterator[tuple[Slice, int]]:
-    """Every slice with its size in bytes, the most wanted first.
-
-    Means over the heads come before single heads, the method's own before others, the first step before others,
-    probabilities before logits, coarse grids before fine ones.
-    """
-    found = []
-    for step, layers in enumerate(attention.cross):
-        for name, members in choices(attention).items():
-            rows, columns = _grid(layers[n] for n in members)
-            for head in range(MEAN, min(len(layers[n]) for n in members)):
-                for values in VALUES:
-                    cells = rows * columns
-                    order = (
-                        head != MEAN,
-                        step > 0 and head != MEAN,
-                        name != READ,
-                        step > 0,
-                        values != VALUES[0],
-                        cells,
-                    )
-                    found.append((order, Slice(name, head, step, values), cells * len(attention.words)))
-    for _, where, size in sorted(found, key=lambda f: f[0]):
-        yield where, size
-
-
-def frames(attention: Attention, budget: int) -> dict[str, np.ndarray]:
-    """What the view draws from: 256-level maps with their ranges, as many slices as fit into ``budget`` bytes."""
-    arrays: dict[str, np.ndarray] = {}
-    for step, maps in enumerate(attention.self_maps):
-        size = maps.size + maps.shape[0] * maps.shape[1] * 8
-        if size <= budget / 2:
-            budget -= size
-            arrays[f"self/{step}"], arrays[f"self-range/{step}"] = quantise(maps)
-    for where, size in slices(attention):
-        cost = size + 8 * len(attention.words) + 160  # two ranges, and the index
-        if cost <= budget:
-            budget -= cost
-            arrays[where.key], arrays[f"range/{where.key}"] = quantise(word_maps(attention, where))
-    return arrays
+LIVE_BYTES = 600_000
+"""What a live explorer sends at once; it asks its kernel for everything else."""
+SCALES = ("each", "shared", "zero")
 
 
 class AttentionExplorer(Explorer):
     """Hover a word to see where it looks, hover a pixel to see which words it listens to; click to pin.
 
-    Keys: arrows walk over the words or, in a picture, over the pixels; Enter pins, Escape lets go.
+    Keys: arrows walk over the words or, in a picture, over the pixels; Enter pins, Escape lets go. In a notebook every
+    layer, head and step is asked of the kernel when it is looked at; an exported page says what it leaves out.
 
     Attributes:
-        pinned: indices into ``attention.words``, at most two, shown side by side.
+        pinned: indices into ``attention.names``, shown side by side. compare: the difference of the first two as well.
         pixel: pinned place (row, column) as shares of the image in [0, 1), or empty.
+        box: region (top, left, bottom, right) as shares of the image, or empty: which words listen there?
         layer, head, step, values: the slice shown, at first the mean of the layers that the method reads; head -1 is the
             mean over heads.
-        shared: one range for all words, rather than each map's own. smooth: bilinear rather than nearest.
-        opacity: of the map over the image, in [0, 1].
+        scale: each map between its own ends ("each"), all words on one range ("shared"), or from 0 ("zero").
+        smooth: bilinear rather than nearest. opacity: of the map over the image, in [0, 1].
     """
 
-    _esm = view_module("attention")
+    _esm = view_module("ask", "keep", "overview", "attention")
     pinned = traitlets.List(traitlets.Int()).tag(sync=True)
+    compare = traitlets.Bool(False).tag(sync=True)
     pixel = traitlets.List(traitlets.Float()).tag(sync=True)
+    box = traitlets.List(traitlets.Float()).tag(sync=True)
     layer = traitlets.Unicode().tag(sync=True)
     head = traitlets.Int(MEAN).tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
     values = traitlets.Enum(VALUES, VALUES[0]).tag(sync=True)
-    shared = traitlets.Bool(False).tag(sync=True)
+    scale = traitlets.Enum(SCALES, SCALES[0]).tag(sync=True)
     smooth = traitlets.Bool(True).tag(sync=True)
     opacity = traitlets.Float(0.75, min=0, max=1).tag(sync=True)
 
@@ -223,45 +78,84 @@ class AttentionExplorer(Explorer):
         Args:
             start: traits to start with, such as ``pinned=[2]``.
         """
-        self.attention = attention
+        self.scene: Scene | None = None
         super().__init__()
-        image = picture(attention.image)
-        layers, named = attention.cross[0], choices(attention)
-        meta = {
+        self._take(attention)
+        self.choose(**{"layer": next(iter(choices(attention))), **start})
+
+    def _take(self, attention: Attention) -> None:
+        self.attention = attention
+        self._image = picture(attention.image)
+        self.show(self._about(), {"image": self._image, **frames(attention, LIVE_BYTES)})
+
+    def ask(self, sentence: str, head_word: str | None = None) -> None:
+        """Record another sentence over the same image, at the same steps and layers; the old recording is let go.
+
+        Raises:
+            ValueError: the explorer was not made by :meth:`from_scene`, or as :func:`collect` says.
+        """
+        if self.scene is None:
+            raise ValueError("no networks to ask: make the explorer with AttentionExplorer.from_scene(scene, sentence)")
+        steps = [self.scene.timesteps.index(t) for t in self.attention.timesteps]
+        layers = [f"^{re.escape(n)}$" for n in self.attention.cross[0]]
+        found = collect(self.scene, sentence, steps, "|".join(layers), head_word)
+        with self.hold_sync():
+            self._take(found)
+            self.pinned = []
+
+    def _about(self) -> dict[str, Any]:
+        attention, named, sizes = self.attention, choices(self.attention), grids(self.attention)
+        layers, every = attention.cross[0], [*named] if attention.own is None else [OWN, *named]
+        return {
             "title": f"Where every word looks: {' '.join(attention.words[1:-1])}",
-            "words": list(attention.words),
+            "words": list(attention.names),
+            "spoken": len(attention.words),
+            "pieces": [list(p) for p in attention.pieces],
+            "unread": attention.unread,
             "head": attention.head,
             "size": list(attention.image.shape[:2]),
             "timesteps": list(attention.timesteps),
-            "heads": {n: min(len(layers[m]) for m in members) for n, members in named.items()},
-            "layers": {n: list(_grid(layers[m] for m in members)) for n, members in named.items()},
+            "heads": {n: min((len(layers[m]) for m in named.get(n, [])), default=0) for n in every},
+            "layers": {n: list(sizes[n]) for n in every},
+            "selves": [n for n in named if has_looks(attention, n)],
+            "each": list(layers),
+            "own": OWN,
             "read": READ,
             "reads": list(attention.reads),
+            "looks": bool(attention.self_maps),
+            "left_out": "",
         }
-        self.show(meta, {"image": image, **frames(attention, DATA_BYTES - len(image))})
-        self.choose(**{"layer": next(iter(named)), **start})
 
     @classmethod
     def from_scene(
-        cls, scene: Scene, sentence: str, steps: Iterable[int] | None = None, layers: str = "", **start: Any
+        cls,
+        scene: Scene,
+        sentence: str,
+        steps: Iterable[int] | None = None,
+        layers: str = "",
+        head_word: str | None = None,
+        **start: Any,
     ) -> AttentionExplorer:
         """Record a sentence's attention over an image, and show it.
 
         Args:
             steps: indices into ``scene.timesteps`` (default: the config's, then noisier ones); the first is shown first.
-            layers: regular expression; fewer layers leave room for more heads and steps in DATA_BYTES.
+            layers: regular expression of the layers to record.
+            head_word: the word to look for, where the rule's choice is wrong or is not read.
         """
         config = scene.config
         default = (config.denoise_steps[0], config.num_steps // 4, config.num_steps // 2)
         chosen = list(dict.fromkeys(default if steps is None else steps))
-        return cls(collect(scene, sentence, chosen, layers), **start)
+        explorer = cls(collect(scene, sentence, chosen, layers, head_word), **start)
+        explorer.scene = scene
+        return explorer
 
     @traitlets.validate("pinned")
-    def _at_most_two(self, proposal: Any) -> list[int]:
-        words = list(dict.fromkeys(proposal["value"]))[-2:]
-        if not all(0 <= w < len(self.attention.words) for w in words):
+    def _known_words(self, proposal: Any) -> list[int]:
+        words = list(dict.fromkeys(proposal["value"]))
+        if not all(0 <= w < len(self.attention.names) for w in words):
             raise traitlets.TraitError(
-                f"pinned={words}: the words have the numbers 0 to {len(self.attention.words) - 1}"
+                f"pinned={words}: the words have the numbers 0 to {len(self.attention.names) - 1}"
             )
         return words
 
@@ -271,31 +165,102 @@ class AttentionExplorer(Explorer):
         return Slice(self.layer, self.head, self.step, self.values)
 
     def maps(self) -> np.ndarray:
-        """The words' maps as shown, (words, h, w) float32, exact to 1/255 of each one's range.
+        """The maps as shown, of all of ``attention.names``: (names, h, w) float32.
 
         Raises:
-            ValueError: the slice did not fit into the explorer's data.
+            ValueError: the slice was not recorded.
         """
-        arrays = self.arrays()
-        if self.slice.key not in arrays:
-            raise ValueError(f"{self.slice} is not packed; make the explorer with fewer layers or steps")
-        low, high = np.moveaxis(arrays[f"range/{self.slice.key}"], -1, 0)[..., None, None]
-        return (low + arrays[self.slice.key] / np.float32(255) * (high - low)).astype(np.float32)
+        return word_maps(self.attention, self.slice)
+
+    def listening(self) -> dict[str, float]:
+        """How much the pixels within :attr:`box` listen to each name: the mean of its map there.
+
+        Raises:
+            ValueError: no box is drawn.
+        """
+        if not self.box:
+            raise ValueError(
+                "box is empty: draw a region, or set box=[top, left, bottom, right] as shares of the image"
+            )
+        maps = self.maps()
+        rows, columns = maps.shape[1:]
+        top, left = int(self.box[0] * rows), int(self.box[1] * columns)
+        bottom, right = max(top + 1, round(self.box[2] * rows)), max(left + 1, round(self.box[3] * columns))
+        means = maps[:, top:bottom, left:right].mean((1, 2))
+        return dict(zip(self.attention.names, map(float, means), strict=True))
+
+    def to_csv(self) -> str:
+        """The maps shown as a table: name, row, column, value; a line for each cell of what is pinned, or of the head word."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["word", "row", "column", "value"])
+        maps = self.maps()
+        for w in self.pinned or [self.attention.head]:
+            for (row, column), value in np.ndenumerate(maps[w]):
+                writer.writerow([self.attention.names[w], row, column, f"{value:.6g}"])
+        return out.getvalue()
+
+    def answer(self, name: str) -> dict[str, np.ndarray]:
+        kind, _, rest = name.partition("/")
+        if kind == "overview":
+            word, step = map(int, rest.split("/"))
+            mask = self._box_mask() if self.box else None
+            return {f"{name}/{n}": a for n, a in overview(self.attention, word, step, mask).items()}
+        if kind == "self":
+            *layer, step = rest.split("/")
+            if layer == ["mean"]:
+                return packed_self(name, self.attention.self_maps[int(step)])
+            return packed_self(name, self_map(self.attention, Slice(layer[0], int(layer[1]), int(step))))
+        if name == OWN:
+            return packed(self.attention, Slice(OWN))
+        layer, head, step, values = name.split("/")
+        return packed(self.attention, Slice(layer, int(head), int(step), values))
+
+    def _box_mask(self) -> np.ndarray:
+        height, width = self.attention.image.shape[:2]
+        mask = np.zeros((height, width), bool)
+        top, left, bottom, right = self.box
+        mask[int(top * height) : round(bottom * height), int(left * width) : round(right * width)] = True
+        return mask
+
+    def kept(self) -> tuple[dict[str, Any], bytes]:
+        """The page starts with what is shown and keeps what fits; it says what it leaves out."""
+        shown = overview(self.attention, self.attention.head, self.step)
+        small = {f"overview/{self.attention.head}/{self.step}/{n}": a for n, a in shown.items()}
+        room = DATA_BYTES - len(self._image) - sum(a.nbytes + 160 for a in small.values())
+        arrays = frames(self.attention, room, self.slice)
+        index, block = pack({"palette": palette(), "image": self._image, **small, **arrays})
+        return {**self._about(), "left_out": left_out(self.attention, arrays), "index": index}, block
+
+    def _shown(self) -> list[tuple[str, np.ndarray]]:
+        """Title and map of all that is pinned, or of everything, then the difference and where the pinned pixel looks."""
+        found = self.maps()
+        exact = self.values == VALUES[0] and self.layer != OWN
+        named = zip(self.attention.names, found, strict=True)
+        names = [f"{w}  {100 * m.min():.1f}–{100 * m.max():.1f} %" if exact else w for w, m in named]
+        pictures = [(names[w], found[w]) for w in self.pinned or range(len(names))]
+        if self.compare and len(self.pinned) > 1:
+            pictures.append(("difference", found[self.pinned[0]] - found[self.pinned[1]]))
+        if self.pixel and self.attention.self_maps:
+            looks = self_map(self.attention, self.slice)
+            y, x = (int(share * n) for share, n in zip(self.pixel, looks.shape, strict=False))
+            pictures.append(("where this pixel looks", looks[y, x]))
+        return pictures
+
+    def still(self) -> bytes:
+        small = Image.fromarray(self.attention.image)
+        small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        image = np.asarray(small)
+        drawn = [(title, over(image, m, self.smooth, self.opacity)) for title, m in self._shown()]
+        return sheet([("image", image), *drawn], self.pixel)
 
     def figure(self) -> Figure:
-        image, size = self.attention.image, self.attention.image.shape[:2]
-        pictures = [(m, w) for m, w in zip(self.maps(), self.attention.words, strict=True)]
-        if self.values == VALUES[0]:
-            pictures = [(m, f"{w}  {100 * m.min():.1f}–{100 * m.max():.1f} %") for m, w in pictures]
-        if self.pixel and self.attention.self_maps:
-            looks = self.attention.self_maps[min(self.step, len(self.attention.self_maps) - 1)]
-            y, x = (int(share * n) for share, n in zip(self.pixel, looks.shape, strict=False))
-            pictures.append((looks[y, x], "where this pixel looks"))
+        image, size, pictures = self.attention.image, self.attention.image.shape[:2], self._shown()
         columns = min(len(pictures) + 1, 5)
         rows = -(-(len(pictures) + 1) // columns)
         figure = Figure(figsize=(2.1 * columns, 2.35 * rows), dpi=90, layout="constrained")
         show_image(image, figure.add_subplot(rows, columns, 1), "image")
-        for i, (m, title) in enumerate(pictures):
+        for i, (title, m) in enumerate(pictures):
             ax = figure.add_subplot(rows, columns, i + 2)
             fine = min_max(resize(torch.from_numpy(np.ascontiguousarray(m)), size))
             show_map(fine.numpy(), image, ax, title)
@@ -305,5 +270,5 @@ class AttentionExplorer(Explorer):
         return figure
 
     def __repr__(self) -> str:
-        pins = ", ".join(self.attention.words[i] for i in self.pinned) or "nothing"
+        pins = ", ".join(self.attention.names[i] for i in self.pinned) or "nothing"
         return f"AttentionExplorer({' '.join(self.attention.words[1:-1])!r}, {self.layer}, pinned: {pins})"

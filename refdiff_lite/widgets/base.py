@@ -17,7 +17,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..files import write_text
+from ..files import write_text, write_whole
 from ..viz import CMAP
 
 EXPORT_BYTES = 4_000_000
@@ -88,9 +88,9 @@ def palette() -> np.ndarray:
     return (colormaps[CMAP](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
-def view_module(name: str) -> str:
-    """JavaScript of a view as a module: what all share, its own part, and the export that a notebook asks for."""
-    return "\n".join((_STATIC / f).read_text(encoding="utf-8") for f in ("base.js", f"{name}.js")) + _EXPORT
+def view_module(*names: str) -> str:
+    """JavaScript of a view as a module: what all share, its own parts, and the export that a notebook asks for."""
+    return "\n".join((_STATIC / f"{n}.js").read_text(encoding="utf-8") for n in ("base", "pictures", *names)) + _EXPORT
 
 
 class Explorer(anywidget.AnyWidget):
@@ -104,6 +104,30 @@ class Explorer(anywidget.AnyWidget):
     _meta = traitlets.Dict().tag(sync=True)
     _block = traitlets.Bytes().tag(sync=True)
     _live = traitlets.Bool(True).tag(sync=True)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.on_msg(self._asked_by_a_view)
+
+    def _asked_by_a_view(self, _: Any, content: Any, __: Any) -> None:
+        """Send the arrays that a view asks for by name, or what was wrong, to all views; they know by the name."""
+        name = content.get("ask") if isinstance(content, dict) else None
+        if not isinstance(name, str):
+            return
+        try:
+            index, block = pack(self.answer(name))
+        except (ValueError, KeyError, IndexError) as error:
+            self.send({"answer": name, "error": str(error)})
+        else:
+            self.send({"answer": name, "index": index}, [block])
+
+    def answer(self, name: str) -> dict[str, np.ndarray]:
+        """Arrays that a view asks the kernel for, beside those that it has.
+
+        Raises:
+            ValueError: nothing bears this name.
+        """
+        raise ValueError(f"{type(self).__name__} has nothing named {name!r}")
 
     def show(self, meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Hand new data to all views."""
@@ -146,6 +170,11 @@ class Explorer(anywidget.AnyWidget):
         self.figure().savefig(buffer, format="png")
         return buffer.getvalue()
 
+    def save_png(self, path: str | Path) -> Path:
+        """Write :meth:`still`: what is shown, with what was chosen, as a picture."""
+        write_whole(Path(path), lambda file: file.write_bytes(self.still()))
+        return Path(path)
+
     _ipython_display_ = None  # ipywidgets 7 has one, which would show the widget alone, without the still picture
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
@@ -160,15 +189,20 @@ class Explorer(anywidget.AnyWidget):
         ours -= {"_block", "_css", "_esm", "_anywidget_id"}
         return {n: getattr(self, n) for n in self.trait_names(sync=True) if n in ours}
 
+    def kept(self) -> tuple[dict[str, Any], bytes]:
+        """What an exported page holds: ``_meta`` and ``_block``, within DATA_BYTES."""
+        return self._meta, self._block
+
     def to_html(self) -> str:
         """One page with everything inside; its policy forbids the browser any request."""
-        data = json.dumps({**self.state(), "_live": False}, ensure_ascii=True).replace("<", "\\u003c")
+        meta, block = self.kept()
+        data = json.dumps({**self.state(), "_meta": meta, "_live": False}, ensure_ascii=True).replace("<", "\\u003c")
         return _PAGE.format(
             title=html.escape(str(self._meta.get("title", type(self).__name__))),
             css=self._css,
             script=self._esm.removesuffix(_EXPORT) + (_STATIC / "page.js").read_text(encoding="utf-8"),
             data=data,
-            block=base64.b64encode(self._block).decode(),
+            block=base64.b64encode(block).decode(),
         )
 
     def save_html(self, path: str | Path) -> Path:

@@ -2,137 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 import traitlets
 from matplotlib.figure import Figure
+from PIL import Image
 
-from .. import fusion, ranking
-from .. import proposals as generators
-from ..config import PAPER_VARIANTS, PROPOSALS, ProposalKind, Variant
-from ..evaluation.metrics import iou
-from ..expression import CUES, Expression, find_words, parse, pieces, token_positions
-from ..masks import resize_nearest
-from ..proposals import Proposals
+from ..config import PAPER_VARIANTS, PROPOSALS, ProposalKind
+from ..expression import Expression, parse
 from ..scene import Scene
 from ..viz import show_image, show_map, show_mask
-from .base import DATA_BYTES, Explorer, bits, picture, view_module
+from .answers import DIRECTIONS, SIDE, Answer, answer, clip_sees, frames, score
+from .base import DATA_BYTES, Explorer, pack, picture, view_module
 
-SIDE = 256
-"""Masks are drawn with at most this many pixels a side; scores come from the scene's own size."""
-DIRECTIONS = tuple(dict.fromkeys(CUES.values()))
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the masks of one generator score for one sentence, before anything is weighed.
-
-    Attributes:
-        masks: (N, H, W) bool, none empty.
-        s_g: S_G, (N,). otsu: between-class variance of the word's map, (N,).
-        crop, masked: S_D of CLIP's two branches, (2, N): without and with the positional bias.
-        iou: with the true mask, (N,), or None where it is not known.
-    """
-
-    masks: np.ndarray
-    s_g: np.ndarray
-    otsu: np.ndarray
-    crop: np.ndarray
-    masked: np.ndarray
-    iou: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One sentence and all its parts; :func:`score` turns them into a ranking without any network."""
-
-    expression: Expression
-    words: tuple[tuple[str, tuple[str, ...]], ...]
-    """Each word with the pieces that the tokenizer makes of it."""
-    word_map: np.ndarray
-    parts: dict[str, Parts]
-
-
-def answer(scene: Scene, expression: Expression, kinds: Sequence[str], truth: np.ndarray | None = None) -> Answer:
-    """Call the networks once: the word's map, every generator's masks, their features with and without the bias."""
-    nets, config = scene.model.networks, scene.config
-    c, text = scene.word_map(expression), scene.text_features(expression)
-    parts = {}
-    for kind in kinds:
-        proposals = scene.proposals(kind, c)  # type: ignore[arg-type]
-
-        def scores(branch: ranking.Branch, share: float, proposals: Proposals = proposals) -> np.ndarray:
-            if not len(proposals):
-                return np.zeros((2, 0), np.float32)
-            both = [ranking.visual_features(nets, proposals, branch, cues, config) for cues in ((), expression.cues)]
-            return np.stack([ranking.branch_score(f, text, share).numpy() for f in both])
-
-        masks = proposals.masks
-        parts[kind] = Parts(
-            masks.numpy(),
-            fusion.generative_score(c, masks).numpy(),
-            generators.otsu_choice(c, masks).numpy(),
-            scores("crop", config.noun_in_crop),
-            scores("masked", config.noun_in_masked),
-            None if truth is None else np.array([iou(scene.to_full(m), truth) for m in masks]),
-        )
-    tokens = pieces(nets.tokenizer, expression.text)
-    words = []
-    for word in find_words(expression.text):
-        try:
-            places = token_positions(nets.tokenizer, expression.text, word.span())
-        except ValueError:  # behind the last token that the text encoder reads
-            places = []
-        words.append((word.group(), tuple(tokens[i] for i in places)))
-    return Answer(expression, tuple(words), c.numpy(), parts)
-
-
-def score(
-    parts: Parts, variant: Variant, alpha: float, beta: float, bias: bool, otsu: bool = False
-) -> dict[str, np.ndarray]:
-    """S_G, S_D and S of every proposal, each (N,): the paper's sums for one setting of the knobs.
-
-    Args:
-        alpha: weight of S_G in S. beta: weight of the masked branch in S_D. bias: the positional bias of the cues.
-        otsu: variant g chooses by Otsu's criterion instead of S_G.
-    """
-    s_g, crop, masked, between = map(torch.from_numpy, (parts.s_g, parts.crop, parts.masked, parts.otsu))
-    s_d = ranking.discriminative_score(crop[int(bias)], masked[int(bias)], beta)
-    s = fusion.score(variant, s_g, s_d, alpha, 1 - alpha, between if otsu else None)
-    return {"S_G": parts.s_g, "S_D": s_d.numpy(), "S": s.numpy()}
-
-
-def frames(answers: Sequence[Answer], size: tuple[int, int], otsu: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What the view draws from: a description and arrays of every sentence asked; masks of the image come once.
-
-    Weak proposals travel as the number of thresholds that each pixel passes, which is exact and one byte a pixel.
-    """
-    entries, arrays = [], {}
-    for i, a in enumerate(answers):
-        words = find_words(a.expression.text)
-        entry: dict[str, Any] = {
-            "text": a.expression.text,
-            "words": [{"text": w, "pieces": list(p)} for w, p in a.words],
-            "head": [w.span() for w in words].index(a.expression.span),
-            "cues": list(a.expression.cues),
-            "otsu": otsu,
-            "truth": any(p.iou is not None for p in a.parts.values()),
-        }
-        arrays[f"{i}/map"] = np.round(resize_nearest(a.word_map, size) * 255).astype(np.uint8)
-        for kind, p in a.parts.items():
-            if kind == "weak":
-                arrays[f"{i}/levels"] = resize_nearest(p.masks.sum(0, dtype=np.uint8), size)
-            elif f"masks/{kind}" not in arrays:
-                arrays[f"masks/{kind}"] = bits(resize_nearest(p.masks, size))
-            known = np.full(len(p.s_g), -1.0) if p.iou is None else p.iou
-            rows = [p.s_g, p.otsu, *p.crop, *p.masked, known]
-            arrays[f"{i}/{kind}"] = np.stack(rows).astype(np.float32)
-        entries.append(entry)
-    return entries, arrays
+REMEMBERED = 24
+"""Sentences that are kept with all their masks; an older one is computed again when it is asked again."""
 
 
 class SegmentationPlayground(Explorer):
@@ -144,10 +32,11 @@ class SegmentationPlayground(Explorer):
         current: index of the sentence shown among those asked.
         variant, proposals, alpha, beta, bias: as in :func:`score` and :meth:`Scene.segment`.
         threshold: for weak proposals, 1 to 19 takes that one (in steps of 5 %), 0 lets the score choose.
-        picked: a proposal to look at instead of the winner, or -1. show: "mask" or "map".
+        picked: a proposal to look at beside the winner, or -1; another sentence or generator lets it go.
+        show_what: "mask" or "map".
     """
 
-    _esm = view_module("playground")
+    _esm = view_module("ask", "proposal", "playground")
     current = traitlets.Int(0).tag(sync=True)
     variant = traitlets.Enum(PAPER_VARIANTS, "full").tag(sync=True)
     proposals = traitlets.Enum(PROPOSALS, "felzenszwalb").tag(sync=True)
@@ -160,6 +49,7 @@ class SegmentationPlayground(Explorer):
     _busy = traitlets.Bool(False).tag(sync=True)
     _error = traitlets.Unicode().tag(sync=True)
     _request = traitlets.Dict().tag(sync=True)
+    _shown: tuple[int, str] = (0, "felzenszwalb")
 
     def __init__(
         self,
@@ -184,9 +74,8 @@ class SegmentationPlayground(Explorer):
         if not parsed:
             raise ValueError('give at least one sentence, such as "the small cat on the left"')
         super().__init__()
-        height, width = (max(1, round(n * min(1, SIDE / max(scene.size)))) for n in scene.size)
-        self.size = (height, width)
-        self._image = picture(scene.image)
+        self.on_msg(self._given_a_picture)
+        self._fit()
         self.answers = [self._answer(e) for e in parsed]
         self._publish()
         start = {
@@ -195,6 +84,24 @@ class SegmentationPlayground(Explorer):
             "beta": config.beta,
         }
         self.choose(**{**start, **choices})
+
+    def _fit(self) -> None:
+        height, width = (max(1, round(n * min(1, SIDE / max(self.scene.size)))) for n in self.scene.size)
+        self.size = (height, width)
+        self._image = picture(self.scene.image)
+
+    def choose(self, **choices: Any) -> None:
+        if "picked" in choices:  # last, for the others let it go
+            choices["picked"] = choices.pop("picked")
+        super().choose(**choices)
+
+    @traitlets.observe("current", "proposals", "variant")
+    def _other_proposals(self, _: Any) -> None:
+        """What was picked is one of the proposals shown until now."""
+        now = (self.current, self.kind)
+        if now != self._shown:
+            self._shown = now
+            self.picked = -1
 
     def _answer(self, expression: Expression) -> Answer:
         return answer(self.scene, expression, self.kinds, self.truth.get(expression.text))
@@ -232,13 +139,14 @@ class SegmentationPlayground(Explorer):
                 self.answers.append(self._answer(expression))
             finally:
                 self._busy = False
-            if len(self.answers) > 2 and len(self._block) * (1 + 1 / (len(self.answers) - 1)) > DATA_BYTES:
+            large = len(self._block) * (1 + 1 / (len(self.answers) - 1)) > DATA_BYTES
+            if len(self.answers) > REMEMBERED or (large and len(self.answers) > 2):
                 del self.answers[0]
-            self._publish()
-            known = [a.expression for a in self.answers]
-        with self.hold_sync():
+        with self.hold_sync():  # a view never sees the new sentences with the old choice
+            if expression not in known:
+                self._publish()
             self.picked = -1
-            self.current = known.index(expression)
+            self.current = [a.expression for a in self.answers].index(expression)
         return self.answers[self.current]
 
     @traitlets.observe("_request")
@@ -252,6 +160,50 @@ class SegmentationPlayground(Explorer):
             self.ask(request["sentence"], request.get("head"), request.get("cues"))
         except ValueError as error:
             self._error = str(error)
+
+    def _given_a_picture(self, _: Any, content: Any, buffers: Any) -> None:
+        """A view was given a picture of the reader's own."""
+        if not isinstance(content, dict) or "picture" not in content or not buffers:
+            return
+        self._error, self._busy = "", True
+        try:
+            self.set_image(Image.open(io.BytesIO(bytes(buffers[0]))))
+        except (OSError, ValueError) as error:
+            self._error = f"{content['picture']} cannot be shown: {error}"
+        finally:
+            self._busy = False
+
+    def set_image(self, image: Any) -> None:
+        """Ask the current sentence of another picture, whatever :meth:`RefDiff.set_image` takes; its truth is not known."""
+        expression = self.answers[self.current].expression
+        kinds = tuple(k for k in self.kinds if k != "oracle") or ("felzenszwalb", "weak")
+        scene = self.scene.model.set_image(image)
+        found = answer(scene, expression, kinds)
+        self.scene, self.kinds, self.truth, self.answers = scene, kinds, {}, [found]
+        self._fit()
+        with self.hold_sync():
+            self._publish()
+            self.picked, self.current = -1, 0
+            if self.proposals not in kinds:
+                self.proposals = kinds[0]
+
+    def answer(self, name: str) -> dict[str, np.ndarray]:
+        """What CLIP sees of a proposal: ``clip/sentence/generator/proposal/bias``, two pictures as bytes of JPEG."""
+        what, current, kind, index, bias = name.split("/")
+        if what != "clip":
+            return super().answer(name)
+        asked = self.answers[int(current)]
+        cues = asked.expression.cues if bias == "1" else ()
+        crop, masked = clip_sees(self.scene, asked.parts[kind].masks[int(index)], cues)
+        return {f"{name}/crop": picture(crop), f"{name}/masked": picture(masked)}
+
+    def kept(self) -> tuple[dict[str, Any], bytes]:
+        """The page also keeps what CLIP sees of the winner and of what is picked."""
+        shown = {i for i in (self.best, self.picked) if i is not None and 0 <= i < len(self.scores()["S"])}
+        names = [f"clip/{self.current}/{self.kind}/{i}/{int(self.bias)}" for i in sorted(shown)]
+        arrays = {**self.arrays(), **{n: a for name in names for n, a in self.answer(name).items()}}
+        index, block = pack(arrays)
+        return {**self._meta, "index": index}, block
 
     @property
     def kind(self) -> str:

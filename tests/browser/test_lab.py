@@ -124,6 +124,13 @@ def test_the_tour(chromium, watched, lab):
     page.keyboard.press("Escape")
     read(folder, lambda s: s["attention"]["pinned"] == s["attention"]["pixel"] == [])
 
+    # What the page does not have it asks the kernel for, and an overview's small map leads to its head
+    first.get_by_text("Overview of all layers").click()
+    expect(first.locator(".rdl-small canvas").first).to_be_visible()
+    first.locator(".rdl-small").nth(1).click()
+    read(folder, lambda s: s["attention"]["head"] == 0 and s["attention"]["layer"].startswith("down"))
+    expect(first).to_have_attribute("aria-busy", "false")
+
     # SegmentationPlayground: type a sentence, correct its head, a slider by keyboard, a row of the ranking
     play = views["Which"].first
     play.scroll_into_view_if_needed()
@@ -145,6 +152,9 @@ def test_the_tour(chromium, watched, lab):
     row.click()
     picked = read(folder, lambda s: s["playground"]["picked"] >= 0)["playground"]["picked"]
     assert play.locator(".rdl-rank[aria-pressed=true]").get_attribute("data-i") == str(picked)
+
+    play.get_by_text("What CLIP sees").click()
+    expect(play.locator(".rdl-sees img")).to_have_count(2)
 
     # InversionExplorer: slider by keyboard, then a click on the curve, then the latents
     way = views["Through"].first

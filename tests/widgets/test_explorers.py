@@ -16,8 +16,8 @@ from refdiff_lite.masks import to_rle
 from refdiff_lite.widgets import Gallery, InversionExplorer, SegmentationPlayground
 from refdiff_lite.widgets import gallery as gallery_module
 from refdiff_lite.widgets import inversion as inversion_module
+from refdiff_lite.widgets.answers import Parts, score
 from refdiff_lite.widgets.base import unpack
-from refdiff_lite.widgets.playground import Parts, score
 
 
 @pytest.fixture(scope="module")

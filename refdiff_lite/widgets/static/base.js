@@ -24,12 +24,13 @@ const fixed = (x, digits) => x.toFixed(digits).replace(/^-(0\.0+)$/, "$1"); // n
 const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
 
 /** Arrays by name from the model's block of bytes, as Python's `pack` laid them out. */
-function unpack(model) {
-  const view = model.get("_block");
-  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice();
+const unpack = (model) => decode(model.get("_meta").index, model.get("_block"));
+
+function decode(index, view) {
+  const bytes = new Uint8Array(view.buffer ?? view, view.byteOffset ?? 0, view.byteLength).slice();
   const types = { u1: Uint8Array, f4: Float32Array };
   const arrays = {};
-  for (const [name, [type, shape, offset]] of Object.entries(model.get("_meta").index)) {
+  for (const [name, [type, shape, offset]] of Object.entries(index)) {
     arrays[name] = new types[type](bytes.buffer, offset, shape.reduce((a, b) => a * b, 1));
     arrays[name].shape = shape;
   }
@@ -71,6 +72,8 @@ function mount({ model, el }, build) {
     model,
     root,
     undo,
+    id: `rdl-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`, // other explorers in the document count for themselves
+    serial: 0,
     get: (name) => model.get(name),
     set(name, value) {
       model.set(name, value);
@@ -83,10 +86,18 @@ function mount({ model, el }, build) {
       }
     },
   };
-  undo.push(followTheme(root));
+  const clear = () => { for (const call of undo.splice(0)) call(); };
+  const theme = followTheme(root);
+  /** Build everything anew, for other data. */
+  view.restart = () => {
+    clear();
+    root.replaceChildren();
+    build(view);
+  };
   build(view);
   return () => {
-    for (const call of undo.splice(0)) call();
+    clear();
+    theme();
     root.remove();
   };
 }
@@ -105,14 +116,12 @@ function liveLine(view) {
   };
 }
 
-let serial = 0;
-
 /** A labelled control; `hint` explains it on hover. */
 const labelled = (label, control, hint) => h("label", { class: "rdl-control", title: hint }, h("span", {}, label), control);
 
 /** Radio buttons in one bar. options: [value, label] each; `allowed(value)` greys out the others. */
 function segmented(view, label, trait, options, allowed = () => true) {
-  const name = `rdl-${serial++}`;
+  const name = `${view.id}-${view.serial++}`; // radio buttons of one name exclude each other in the whole document
   const inputs = options.map(([value, text]) => {
     const input = h("input", { type: "radio", name, onchange: () => view.set(trait, value) });
     return [value, input, h("label", {}, input, h("span", {}, text))];
@@ -157,7 +166,7 @@ function choice(view, label, get, set, options, hint) {
     }));
   };
   update();
-  return { el: labelled(label, list, hint), update };
+  return { el: labelled(label, list, hint), list, update };
 }
 
 /** A yes-or-no of the model. */
@@ -169,111 +178,38 @@ function toggle(view, label, trait) {
   return h("label", { class: "rdl-toggle" }, box, h("span", {}, label));
 }
 
-/** Address of a picture packed as JPEG. Not a blob's: that must be given back, and pictures still on their way would fail. */
-function pictureUrl(bytes) {
-  let text = "";
-  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-  return `data:image/jpeg;base64,${btoa(text)}`;
-}
-
-/** Levels 0-255 (h, w) through the palette into a canvas of that size; `scale` maps a level to a colour's index. */
-function paintMap(canvas, levels, height, width, palette, low = 0, high = 255) {
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-  const context = canvas.getContext("2d");
-  const pixels = context.createImageData(width, height);
-  const out = new Uint32Array(pixels.data.buffer);
-  const colours = new Uint32Array(256);
-  for (let i = 0; i < 256; i++) {
-    const c = 3 * clamp(Math.round(low + (i / 255) * (high - low)), 0, 255);
-    colours[i] = (255 << 24) | (palette[c + 2] << 16) | (palette[c + 1] << 8) | palette[c];
-  }
-  for (let i = 0; i < out.length; i++) out[i] = colours[levels[i]];
-  context.putImageData(pixels, 0, 0);
-}
-
-/** Dims what is outside a mask (h, w) of 0 and 1, and draws its rim. Without a mask everything is dimmed. */
-function paintMask(canvas, mask, height, width, rim) {
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-  const context = canvas.getContext("2d");
-  const pixels = context.createImageData(width, height);
-  const out = new Uint32Array(pixels.data.buffer);
-  const [r, g, b] = [1, 3, 5].map((i) => parseInt(rim.trim().slice(i, i + 2), 16));
-  const [outside, edge] = [(190 << 24) | (28 << 16) | (24 << 8) | 24, (255 << 24) | (b << 16) | (g << 8) | r];
-  for (let y = 0, p = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, p++) {
-      if (mask?.[p]) continue;
-      const near = mask && ((x && mask[p - 1]) || (x < width - 1 && mask[p + 1]) || (y && mask[p - width]) || (y < height - 1 && mask[p + width]));
-      out[p] = near ? edge : outside;
-    }
-  }
-  context.putImageData(pixels, 0, 0);
-}
-
 /**
- * A picture: the image, a canvas over it, a frame around one cell. `onpoint(place)` gets [row, column] as shares of
- * the picture or null, `onpick(place)` a click or Enter, arrows walk over cells of `grid()`.
+ * Arrow keys walk over buttons; only one of them is a stop of the tab key. Left and right go to the one before or behind,
+ * up and down to the nearest of the line above or below, or where all stand in one line, as left and right.
  */
-function picturePane(view, url, ratio, { label, grid, onpoint, onpick }) {
-  const canvas = h("canvas", { class: "rdl-over" });
-  const cell = h("div", { class: "rdl-cell", hidden: true });
-  const stage = h("div", { class: "rdl-stage", style: `aspect-ratio:${ratio}`, role: "group", "aria-label": label },
-    h("img", { src: url, alt: "", draggable: "false" }), canvas, cell);
-  const title = h("strong", {});
-  const note = h("span", { class: "rdl-note" });
-  const el = h("figure", { class: "rdl-pane" }, h("figcaption", {}, title, note), stage);
-  let at = null;
-  if (onpoint) {
-    stage.tabIndex = 0;
-    stage.setAttribute("aria-roledescription", "picture; arrow keys walk over its pixels, Enter pins one");
-    const place = (event) => {
-      const box = stage.getBoundingClientRect();
-      return [clamp((event.clientY - box.top) / box.height, 0, 0.9999), clamp((event.clientX - box.left) / box.width, 0, 0.9999)];
-    };
-    stage.addEventListener("pointermove", (event) => { at = place(event); onpoint(at); });
-    stage.addEventListener("pointerleave", () => { at = null; onpoint(null); });
-    stage.addEventListener("click", (event) => onpick(place(event)));
-    stage.addEventListener("blur", () => { at = null; onpoint(null); });
-    stage.addEventListener("keydown", (event) => {
-      const [rows, columns] = grid();
-      const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-      if (move) {
-        const from = at ?? [0.5, 0.5];
-        const row = clamp(Math.floor(from[0] * rows) + move[0], 0, rows - 1);
-        const column = clamp(Math.floor(from[1] * columns) + move[1], 0, columns - 1);
-        at = [(row + 0.5) / rows, (column + 0.5) / columns];
-        onpoint(at);
-      } else if (event.key === "Enter" || event.key === " ") {
-        if (at) onpick(at);
-      } else return;
-      event.preventDefault();
-      event.stopPropagation();
-    });
-  }
-  return {
-    el, stage, canvas, title, note,
-    mark(place, [rows, columns]) {
-      cell.hidden = !place;
-      if (!place) return;
-      const [y, x] = [Math.floor(place[0] * rows), Math.floor(place[1] * columns)];
-      Object.assign(cell.style, {
-        top: `${(y / rows) * 100}%`, left: `${(x / columns) * 100}%`, height: `${100 / rows}%`, width: `${100 / columns}%`,
-      });
-    },
-  };
-}
-
-/** Arrow keys walk over a row of buttons; only one of them is a stop of the tab key. */
 function walkable(row, buttons) {
   const stop = (chosen) => { for (const b of buttons()) b.tabIndex = b === chosen ? 0 : -1; };
   row.addEventListener("focusin", (event) => { if (buttons().includes(event.target)) stop(event.target); });
   row.addEventListener("keydown", (event) => {
     const all = buttons();
     const i = all.indexOf(event.target);
-    const to = { ArrowRight: i + 1, ArrowDown: i + 1, ArrowLeft: i - 1, ArrowUp: i - 1, Home: 0, End: all.length - 1 }[event.key];
-    if (i < 0 || to === undefined) return;
+    if (i < 0) return;
+    const vertical = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const to = vertical ? all.indexOf(besides(all, event.target, vertical)) : { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (to === undefined) return;
     all[clamp(to, 0, all.length - 1)].focus();
     event.preventDefault();
     event.stopPropagation();
   });
   return stop;
+}
+
+/** Of these elements the nearest in the line below (+1) or above (-1) one of them. */
+function besides(all, from, sign) {
+  const box = (el) => el.getBoundingClientRect();
+  const here = box(from);
+  const middle = (b) => b.left + b.width / 2;
+  const beyond = all.map((el) => [el, box(el)]).filter(([, b]) => (sign > 0 ? b.top >= here.bottom - 1 : b.bottom <= here.top + 1));
+  if (!beyond.length) { // the first or last line: stay, unless there is one line only
+    const single = all.every((el) => Math.abs(box(el).top - here.top) < here.height);
+    return single ? all[clamp(all.indexOf(from) + sign, 0, all.length - 1)] : from;
+  }
+  const line = sign * Math.min(...beyond.map(([, b]) => sign * b.top));
+  const same = beyond.filter(([, b]) => Math.abs(b.top - line) < here.height / 2);
+  return same.reduce((best, one) => (Math.abs(middle(one[1]) - middle(here)) < Math.abs(middle(best[1]) - middle(here)) ? one : best))[0];
 }

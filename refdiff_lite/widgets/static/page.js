@@ -18,5 +18,26 @@
     on: (event, call) => listeners.set(event, (listeners.get(event) ?? new Set()).add(call)),
     off: (event, call) => listeners.get(event)?.delete(call),
   };
-  render({ model, el: document.getElementById("explorer") });
+  // The address keeps what was chosen: a link or a reload brings the same view back.
+  const el = document.getElementById("explorer");
+  const chosen = Object.keys(state).filter((n) => !n.startsWith("_"));
+  const kind = (x) => (Array.isArray(x) ? "list" : typeof x);
+  const start = Object.fromEntries(chosen.map((n) => [n, state[n]]));
+  try {
+    const told = JSON.parse(decodeURIComponent(location.hash.slice(1)) || "{}");
+    for (const n of chosen) if (n in told && kind(told[n]) === kind(state[n])) state[n] = told[n];
+    render({ model, el });
+  } catch (error) { // an address that fits no view, such as an older page's
+    Object.assign(state, start);
+    listeners.clear();
+    el.replaceChildren();
+    render({ model, el });
+  }
+  let timer;
+  const remember = () => {
+    const changed = Object.fromEntries(chosen.filter((n) => JSON.stringify(state[n]) !== JSON.stringify(start[n])).map((n) => [n, state[n]]));
+    const text = Object.keys(changed).length ? `#${encodeURIComponent(JSON.stringify(changed))}` : " ";
+    if ((location.hash || " ") !== text) history.replaceState(null, "", text === " " ? location.href.split("#")[0] : text);
+  };
+  for (const n of chosen) model.on(`change:${n}`, () => { clearTimeout(timer); timer = setTimeout(remember, 200); });
 }

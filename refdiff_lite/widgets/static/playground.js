@@ -4,9 +4,12 @@ function render(context) {
   return mount(context, (view) => {
     const { root, get, set, model } = view;
     let meta = get("_meta");
-    let arrays, entry, proposals;
+    let arrays, entry, proposals, block;
     let hovered = null; // a row of the ranking under the pointer or the focus
+    let everything = false; // all proposals, or the best and those that matter
     const live = get("_live");
+    const extra = {}; // what was asked of the kernel
+    const asked = askable(view, extra, () => seen.draw());
 
     // ---- the sentence
     const send = () => ask(field.value);
@@ -36,7 +39,7 @@ function render(context) {
       field.value = entry.text;
       history.hidden = meta.entries.length < 2;
       history.replaceChildren(...meta.entries.map((e, i) => h("button", {
-        type: "button", "aria-pressed": String(i === get("current")), onclick: () => { error.textContent = ""; set("picked", -1); set("current", i); },
+        type: "button", "aria-pressed": String(i === get("current")), onclick: () => { error.textContent = ""; set("current", i); },
       }, e.text)));
       const buttons = entry.words.map((word, i) => h("button", {
         type: "button", class: "rdl-chip", "aria-pressed": String(i === entry.head), disabled: !live && i !== entry.head,
@@ -52,6 +55,8 @@ function render(context) {
         onclick: () => ask(entry.text, entry.words[entry.head].text, entry.cues.includes(d) ? entry.cues.filter((c) => c !== d) : [...entry.cues, d]),
       }, arrows[d])));
     }
+
+    if (live) form.append(...ownPicture(view, (text) => { error.textContent = text; }));
 
     // ---- knobs
     const kind = () => (get("variant") === "g" && meta.kinds.includes("weak") ? "weak" : get("proposals"));
@@ -107,58 +112,90 @@ function render(context) {
       });
     }
 
-    // ---- pictures
-    const url = pictureUrl(unpack(model).image);
-    const size = get("_meta").size;
-    const pane = picturePane(view, url, size[1] / size[0], { label: "the image with the mask shown" });
+    // ---- pictures: the winner, and beside it what was picked
     const image = new Image();
-    image.src = url;
-    image.decode().then(() => update()).catch(() => {});
+    const panes = ["the image with the mask shown", "the image with the mask that was picked"].map((label) => picturePane(view, "", 1, { label }));
+    const stages = h("div", { class: "rdl-stages" }, panes.map((p) => p.el));
+    let bytes = null;
+    function drawImage() {
+      if (bytes && bytes.length === arrays.image.length && bytes.every((x, i) => x === arrays.image[i])) return;
+      bytes = arrays.image;
+      image.src = pictureUrl(bytes);
+      for (const { stage } of panes) {
+        stage.querySelector("img").src = image.src;
+        const ratio = meta.size[1] / meta.size[0];
+        stage.style.aspectRatio = ratio;
+        stage.style.setProperty("--ratio", ratio);
+      }
+      image.decode().then(() => update()).catch(() => {});
+    }
 
-    function drawPicture(shown) {
+    function drawPicture(pane, shown, what) {
       const [rows, columns] = meta.size;
-      const map = get("show_what") === "map";
-      root.style.setProperty("--opacity", map ? 0.75 : 1);
-      if (map) {
-        paintMap(pane.canvas, arrays[`${get("current")}/map`], rows, columns, arrays.palette);
-      } else paintMask(pane.canvas, proposals[shown]?.mask, rows, columns, getComputedStyle(root).getPropertyValue("--rim"));
+      const map = get("show_what") === "map" && pane === panes[0];
+      pane.canvas.style.opacity = map ? 0.75 : 1;
+      if (map) paintMap(pane.canvas, arrays[`${get("current")}/map`], rows, columns, arrays.palette, 0, 255, true);
+      else paintMask(pane.canvas, proposals[shown]?.mask, rows, columns, getComputedStyle(root).getPropertyValue("--rim"));
       pane.title.textContent = map ? `map of “${entry.words[entry.head].text}”` : shown === undefined ? "no proposal" : "mask";
+      const row = ranked.find((r) => r.i === shown);
+      pane.note.textContent = row ? `${what} #${shown}${row.iou >= 0 ? `, IoU ${two(row.iou)}` : ""}` : "";
     }
 
     // ---- ranking
-    const table = h("div", { class: "rdl-ranking", role: "list", "aria-label": "proposals, best first" });
+    const table = h("div", { class: "rdl-ranking", role: "group", "aria-label": "proposals, best first" });
     const legend = h("div", { class: "rdl-rank rdl-legend", "aria-hidden": "true" });
     const note = h("p", { class: "rdl-note" });
+    const more = h("button", { type: "button", class: "rdl-quiet", onclick: () => { everything = !everything; update(); } });
+    const TOP = 8;
+
+    /** The proposal that fits the truth best, where the truth is known. */
+    const truest = (list) => list.reduce((best, r) => (r.iou > (best?.iou ?? 0) ? r : best), null)?.i;
 
     function drawRanking(list, best) {
       const clip = get("variant") === "full" || get("variant") === "ds";
       const truth = entry.truth && list.some((r) => r.iou >= 0);
+      const right = truest(list);
       const columns = [["sg", "S_G"], ...(clip ? [["sd", "S_D"]] : []), ["s", "S"]];
       table.style.setProperty("--bars", columns.length);
       legend.style.setProperty("--bars", columns.length);
-      legend.replaceChildren(h("span", {}), ...columns.map(([, c]) => h("span", {}, c.slice(0, 1), c.length > 1 ? h("sub", {}, c.slice(2)) : null)), h("span", {}, truth ? "IoU" : ""));
+      legend.replaceChildren(h("span", {}), h("span", {}), ...columns.map(([, c]) => h("span", {}, c.slice(0, 1), c.length > 1 ? h("sub", {}, c.slice(2)) : null)), h("span", {}, truth ? "IoU" : ""));
       const spans = columns.map(([c]) => [Math.min(...list.map((r) => r[c])), Math.max(...list.map((r) => r[c]))]);
       const focused = table.contains(document.activeElement) ? document.activeElement.dataset.i : null;
-      const rows = list.slice(0, 8).map((r) => {
-        const thumb = h("canvas", { class: "rdl-thumb", width: 44, height: 44 });
-        drawThumb(thumb, proposals[r.i]);
+      const shown = list.map((r, rank) => ({ ...r, rank: rank + 1 })).filter((r) => everything || r.rank <= TOP || [right, best, get("picked")].includes(r.i));
+      const rows = shown.map((r) => {
         const bars = columns.map(([c], k) => h("span", { class: c === "s" ? "rdl-score rdl-sum" : "rdl-score" },
           h("i", { style: `width:${4 + 96 * ((r[c] - spans[k][0]) / (spans[k][1] - spans[k][0] || 1))}%` }), h("small", {}, fixed(r[c], 3))));
+        const fits = r.i === right;
         return h("button", {
-          type: "button", role: "listitem", class: r.i === best ? "rdl-rank rdl-best" : "rdl-rank", "data-i": r.i, "aria-pressed": String(r.i === get("picked")),
-          "aria-label": `proposal ${r.i}${r.i === best ? ", chosen" : ""}: ` + columns.map(([c, n]) => `${n} ${fixed(r[c], 3)}`).join(", ") + (r.iou >= 0 ? `, IoU ${r.iou.toFixed(2)}` : ""),
+          type: "button", class: `rdl-rank${r.i === best ? " rdl-best" : ""}${fits ? " rdl-true" : ""}`, "data-i": r.i, "aria-pressed": String(r.i === get("picked")),
+          title: fits ? "fits the truth best" : null,
+          "aria-label": `proposal ${r.i}, rank ${r.rank}${r.i === best ? ", chosen" : ""}${fits ? ", fits the truth best" : ""}: ` + columns.map(([c, n]) => `${n} ${fixed(r[c], 3)}`).join(", ") + (r.iou >= 0 ? `, IoU ${r.iou.toFixed(2)}` : ""),
           onpointerenter: () => { hovered = r.i; point(); }, onpointerleave: () => { hovered = null; point(); },
           onfocus: () => { hovered = r.i; point(); }, onblur: () => { hovered = null; point(); },
           onclick: () => set("picked", get("picked") === r.i ? -1 : r.i),
-        }, thumb, bars, h("span", { class: "rdl-iou" }, truth ? two(r.iou) : ""));
+        }, thumbOf(r.i), h("span", { class: "rdl-number" }, h("b", {}, `#${r.i}`), r.rank > TOP ? `rank ${r.rank}` : ""), bars, h("span", { class: "rdl-iou" }, truth ? `${fits ? "✓ " : ""}${two(r.iou)}` : ""));
       });
+      table.classList.toggle("rdl-all", everything);
       table.replaceChildren(...rows);
       stopRow(rows.find((r) => r.dataset.i === focused) ?? rows[0]);
       if (focused !== null) rows.find((r) => r.dataset.i === focused)?.focus();
-      note.textContent = list.length ? `${list.length} ${kind()} proposals${list.length > 8 ? ", the best 8" : ""}; each bar runs from its column’s least value to its greatest.`
+      more.hidden = list.length <= TOP;
+      more.textContent = everything ? "show the best alone" : `show all ${list.length}`;
+      note.textContent = list.length ? `${list.length} ${kind()} proposals, by S; each bar runs from its column’s least value to its greatest.${right === undefined ? "" : " ✓ fits the truth best."}`
         : "No proposal was found; weak proposals always give some.";
     }
     const stopRow = walkable(table, () => [...table.children]);
+
+    const thumbs = new Map(); // small pictures of the proposals shown last; sliders only move them
+    function thumbOf(i) {
+      const at = `${kind()}/${get("current")}/${i}`;
+      if (!thumbs.has(at)) {
+        const canvas = h("canvas", { class: "rdl-thumb", width: 44, height: 44 });
+        drawThumb(canvas, proposals[i]);
+        thumbs.set(at, canvas);
+      }
+      return thumbs.get(at);
+    }
 
     function drawThumb(canvas, { mask, box: [top, left, bottom, right] }) {
       const context = canvas.getContext("2d");
@@ -176,12 +213,23 @@ function render(context) {
 
     let ranked = [], best;
     function point() {
-      const shown = hovered ?? (get("picked") >= 0 && get("picked") < proposals.length ? get("picked") : best);
-      drawPicture(shown);
+      const picked = get("picked") >= 0 && get("picked") < proposals.length ? get("picked") : null;
+      const two = picked !== null && picked !== best;
+      const shown = hovered ?? picked ?? best;
+      const called = (i) => (i === best ? "chosen" : i === picked ? "picked" : "proposal");
+      drawPicture(panes[0], two ? best : shown, called(two ? best : shown));
+      panes[1].el.hidden = !two;
+      if (two) drawPicture(panes[1], shown, called(shown));
       const row = ranked.find((r) => r.i === shown);
-      pane.note.textContent = !row ? "" : (shown === best ? "chosen" : `proposal ${shown}`) + (row.iou >= 0 ? `, IoU ${two(row.iou)}` : "");
-      if (row) line.say(`“${entry.text}”: ${shown === best ? "chosen is" : "shown is"} proposal ${shown} of ${ranked.length}, S ${fixed(row.s, 3)}${row.iou >= 0 ? `, IoU ${two(row.iou)}` : ""}.`);
+      if (row) line.say(`“${entry.text}”: ${shown === best ? "chosen is" : "shown is"} proposal ${shown} of ${ranked.length}, S ${fixed(row.s, 3)}${row.iou >= 0 ? `, IoU ${row.iou.toFixed(2)}` : ""}.`);
+      seen.draw();
     }
+
+    const seen = clipPanel(view, asked, {
+      find: (name) => (`${name}/crop` in arrays ? arrays : extra),
+      shown: () => (get("picked") >= 0 ? get("picked") : best),
+      name: (i) => `clip/${get("current")}/${kind()}/${i}/${get("bias") ? 1 : 0}`,
+    });
 
     function update() {
       const name = kind();
@@ -198,10 +246,17 @@ function render(context) {
       point();
     }
 
+    /** The kernel sets several things at once, and what changed is told one by one: data first, whichever comes first. */
+    const fresh = (call) => () => (get("_block") === block ? call() : renew());
     function renew() {
+      block = get("_block");
       meta = get("_meta");
       arrays = unpack(model);
       cache = new Map();
+      thumbs.clear();
+      asked.forget("");
+      drawImage();
+      letGo();
       select();
     }
     function select() {
@@ -215,11 +270,21 @@ function render(context) {
       spinner.textContent = get("_busy") ? "asking the networks …" : "";
     }
 
-    view.on("_block", renew);
-    view.on("current", select);
-    view.on("variant proposals alpha beta bias threshold", update);
-    view.on("picked", update);
-    view.on("show_what", point);
+    /** What was picked is one of the proposals shown until now: another sentence or generator lets it go. */
+    let before = "";
+    function letGo() {
+      const now = `${get("current")}/${kind()}`;
+      if (before && now !== before) {
+        hovered = null;
+        if (get("picked") >= 0) set("picked", -1);
+      }
+      before = now;
+    }
+    view.on("_block", fresh(() => {}));
+    view.on("current", fresh(() => { letGo(); select(); }));
+    view.on("variant proposals", fresh(() => { letGo(); update(); }));
+    view.on("alpha beta bias threshold picked", fresh(update));
+    view.on("show_what", fresh(point));
     view.on("_busy", busy);
     view.on("_error", () => { error.textContent = get("_error"); });
     root.addEventListener("keydown", (event) => { if (event.key === "Escape") { hovered = null; set("picked", -1); point(); } });
@@ -229,7 +294,7 @@ function render(context) {
     root.append(
       h("header", {}, h("h2", {}, "Which mask does a sentence mean?"), h("p", {}, "Type, click a word to make it the head, hover the ranking.")),
       form, error, history, h("div", { class: "rdl-parse" }, words, cues),
-      h("div", { class: "rdl-split" }, h("div", {}, pane.el, line.el), h("div", {}, legend, table, note)), knobs,
+      h("div", { class: "rdl-split rdl-play" }, h("div", {}, stages, line.el), h("div", {}, legend, table, note, more, seen.el), knobs),
     );
     error.textContent = get("_error");
     busy();
