@@ -41,7 +41,7 @@ def full(scene: Scene, expression: Expression, proposals: Proposals) -> Scored:
 
 def centres(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 2"]:
     """(x, y) of each mask's mean pixel, as shares of width and height."""
-    n, h, w = masks.shape
+    h, w = masks.shape[1:]
     area = masks.sum((1, 2)).clamp_min(1)
     x = (masks.sum(1) * (torch.arange(w) + 0.5)).sum(1) / area / w
     y = (masks.sum(2) * (torch.arange(h) + 0.5)).sum(1) / area / h

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 class Relations:
     """Constants of the relations."""
 
-    weight: float = 1.0
+    weight: float = 4.0
     """[V] S = S of the full method + weight * the chance."""
-    margin: float = 0.05
+    margin: float = 0.2
     """[V] A proposal this far below the best one's S is as likely one of the named things as not."""
-    temperature: float = 0.02
+    temperature: float = 0.05
     """[V] How fast that chance falls with S; also of the softmax over landmarks."""
     width: float = 0.05
     """[I] Lead in shares of the side at which a relation is as good as certain."""
