@@ -16,9 +16,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-Variant = Literal["g", "gs", "ds", "full"]
+Variant = Literal["g", "gs", "ds", "full", "refam", "concept", "hybridgl", "relations"]
 ProposalKind = Literal["weak", "felzenszwalb", "grouping", "self-attention", "sam", "oracle"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
+PAPER_VARIANTS, SUCCESSORS = VARIANTS[:4], VARIANTS[4:]
+"""The paper's own, and what came after it (:mod:`refdiff_lite.variants`, whose constants stand with each of them)."""
 PROPOSALS: tuple[ProposalKind, ...] = get_args(ProposalKind)
 BASELINES = ("random", "largest", "oracle", "cropping", "region-token", "global-local")
 """What the variants are compared with, see ``baselines.py``; "oracle" picks the proposal that fits the truth best."""

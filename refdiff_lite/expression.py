@@ -14,6 +14,7 @@ from typing import Any, Literal
 import regex as re
 
 from .grammar import CUES, find_cues, find_head, find_words
+from .links import Ordinal, Relation, find_ordinal, find_relation
 
 __all__ = ["CUES", "Expression", "cut_text", "find_words", "parse", "pieces", "token_positions"]
 _MAX = 1000
@@ -36,6 +37,16 @@ class Expression:
     span: tuple[int, int]
     cues: tuple[str, ...]
     doubt: str = ""
+
+    @property
+    def ordinal(self) -> Ordinal | None:
+        """The thing's place in an order: "second from the left", "largest"; no direction cue."""
+        return find_ordinal(self.text)
+
+    @property
+    def relation(self) -> Relation | None:
+        """The landmark against which the thing is placed: "left of the red car"; no direction cue."""
+        return find_relation(self.text)
 
 
 def parse(text: str, head: str | None = None, *, with_: Literal["rule", "spacy"] = "rule") -> Expression:

@@ -24,7 +24,15 @@ _COLOURS = (
     "red orange yellow green blue purple pink brown black white grey gray tan gold silver beige maroon teal navy "
     "turquoise violet blond blonde dark"
 ).split()
-_ORDINALS = "first second third fourth fifth sixth 1st 2nd 3rd 4th 5th 6th".split()
+NUMBERS = {
+    word: n
+    for n, words in enumerate(
+        "first/1st second/2nd third/3rd fourth/4th fifth/5th sixth/6th seventh/7th eighth/8th ninth/9th tenth/10th".split(),
+        1,
+    )
+    for word in words.split("/")
+}
+"""Ordinal words of places in a row."""
 _LISTS = {
     "adjective": (
         "one ones other two three four five six last small large big little tall short long tiny huge old young new "
@@ -63,7 +71,7 @@ _LISTS = {
     ),
 }
 _KINDS = {word: kind for kind, words in _LISTS.items() for word in words.split()}
-_KINDS |= dict.fromkeys([*_COLOURS, *_ORDINALS], "adjective")
+_KINDS |= dict.fromkeys([*_COLOURS, *NUMBERS], "adjective")
 _ENDINGS = (
     ("adjective", re.compile(r"\d+(?:st|nd|rd|th)|.{3,}est")),
     ("adverb", re.compile(r"\d+|.{3,}ing|(?!(?:colou?r|shap|cover|frost|fill|glaz)ed).{2,}[^e]ed|.{3,}ly|.{2,}most")),
@@ -76,7 +84,7 @@ _ASKING = re.compile(
     re.IGNORECASE,
 )
 _BREAK = re.compile(r"[,;!?(&]|:(?!:*\s*\d)|\.\s|\s[-–—]+\s")
-_IMAGE = "picture photo photograph image pic shot screen frame page".split()
+IMAGE = "picture photo photograph image pic shot screen frame page".split()
 _BODY = "hand hands arm leg foot eye ear head hair face paw wing shoulder knee".split()
 _OWNERS = ("'s", "’s", "his", "her", "its", "their")
 _HEADING = (
@@ -209,8 +217,8 @@ def _is_cue(words: list[str], start: int, end: int, head: str) -> bool:
     denied = next((w for w in words[:start][::-1] if w not in (*to, "on", "at", "in", "one")), "")
     after, then = [*(w for w in words[end:] if w not in ("the", "a", "this")), "", ""][:2]
     if after == "of":
-        return then in _IMAGE  # "left of the dog", but "left of the picture"
-    if origin in ("from", "frm", *_HEADING) or before in _ORDINALS or denied == "not":
+        return then in IMAGE  # "left of the dog", but "left of the picture"
+    if origin in ("from", "frm", *_HEADING) or before in NUMBERS or denied == "not":
         return False  # "third from left", "looking to the right", "second left", "not on the left"
     if (origin in _OWNERS or after in (*_BODY, "hat")) and after != head and then not in ("side", "corner"):
         return False  # "on the man's left", "with left arm up", "man in top hat"

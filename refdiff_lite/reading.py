@@ -6,7 +6,7 @@ Those two have a pass of their own (:mod:`refdiff_lite.unet_pass`), which follow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -86,9 +86,18 @@ def read(
 
 
 def maps_of(
-    networks: Networks, image: np.ndarray, prompt: str, config: RefDiffConfig, kind: Kind = "cross"
+    networks: Networks,
+    image: np.ndarray,
+    prompt: str,
+    config: RefDiffConfig,
+    kind: Kind = "cross",
+    over: Literal["all", "own"] = "all",
 ) -> tuple[AttentionMaps, list[Text]]:
-    """Attention of one kind, mean over the noise draws, and the prompt as each text encoder read it."""
+    """Attention of one kind, mean over the noise draws, and the prompt as each text encoder read it.
+
+    Args:
+        over: keys that share in the softmax, as in :func:`attention.record_attention`.
+    """
     cross = kind == "cross"
     scale = networks.side * config.side_factor / max(image.shape[:2])
     layers = config.layers or networks.layers if cross else networks.self_layers
@@ -106,6 +115,7 @@ def maps_of(
             call=networks.call,
             kind=kind,
             scores=scores,
+            over=over,
         )
         for draw in range(config.draws)
     ]

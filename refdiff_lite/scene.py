@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import fusion, ranking
+from . import fusion, ranking, variants
 from . import proposals as generators
 from .attention import AttentionMaps, Kind, min_max, propagate, resize, word_map
-from .config import PROPOSALS, VARIANTS, ProposalKind, Variant
+from .config import PROPOSALS, SUCCESSORS, VARIANTS, ProposalKind, Variant
 from .expression import Expression, cut_text, parse, pieces, token_positions
 from .images import pad_to_square, square_corner
 from .inversion import guided, invert
@@ -280,7 +280,8 @@ class Scene:
         """The mask that the expression names.
 
         Args:
-            variant: "g" (diffusion alone, thresholds), "gs" (diffusion ranks proposals), "ds" (CLIP ranks them), "full".
+            variant: "g" (diffusion alone, thresholds), "gs" (diffusion ranks proposals), "ds" (CLIP ranks them), "full";
+                or a successor, which has its own map and score: "refam", "concept", "hybridgl", "relations".
             proposals: generator of candidates, or candidates of your own (:meth:`proposals_of`); by default "weak" for g,
                 else "oracle" if true masks came with the image, else "felzenszwalb".
             head: the word to look for, where the rule's choice is wrong.
@@ -297,10 +298,7 @@ class Scene:
         c = self.word_map(parsed)
         candidates = chosen if isinstance(chosen, Proposals) else self.proposals(chosen, c)
         masks = candidates.masks
-        s_g = fusion.generative_score(c, masks)
-        s_d = self.discriminative_scores(parsed, candidates) if variant in ("ds", "full") else torch.zeros(len(masks))
-        otsu = generators.otsu_choice(c, masks) if variant == "g" and config.weak_choice == "otsu" else None
-        s = fusion.score(variant, s_g, s_d, config.weight_g, config.weight_d, otsu)
+        c, s_g, s_d, s = self._scores(variant, parsed, candidates, c)
         best = fusion.choose(s)
         shown = masks.numpy()
         shown.flags.writeable = False
@@ -321,6 +319,20 @@ class Scene:
             config=config,
             preset=self.model.networks.name,
         )
+
+    def _scores(
+        self, variant: Variant, expression: Expression, proposals: Proposals, c: torch.Tensor
+    ) -> variants.Scored:
+        """The map that a variant reads, S_G, S_D (0 where CLIP is not asked), and S, which decides."""
+        if variant in SUCCESSORS:
+            return variants.score(variant, self, expression, proposals)
+        config, masks = self.config, proposals.masks
+        s_g = fusion.generative_score(c, masks)
+        s_d = (
+            self.discriminative_scores(expression, proposals) if variant in ("ds", "full") else torch.zeros(len(masks))
+        )
+        otsu = generators.otsu_choice(c, masks) if variant == "g" and config.weak_choice == "otsu" else None
+        return variants.Scored(c, s_g, s_d, fusion.score(variant, s_g, s_d, config.weight_g, config.weight_d, otsu))
 
     @_one_at_a_time
     def segment_all(

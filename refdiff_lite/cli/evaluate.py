@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import VARIANTS
+from ..config import PAPER_VARIANTS
 from .options import (
     ClipOption,
     ConstantsOption,
@@ -37,7 +37,9 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="toyref: val to choose, test to report, unseen; else val, testA, …")
     ] = "val",
-    style: Annotated[str | None, typer.Option(help="noun, toyref, toyref+ or toyref-g; default: all.")] = None,
+    style: Annotated[
+        str | None, typer.Option(help="noun, toyref, toyref+ or toyref-g; default: these four. Or toyref-ord.")
+    ] = None,
     variant: Annotated[
         list[MethodName] | None, typer.Option(help="May be repeated; default: the four of the paper.")
     ] = None,
@@ -73,7 +75,7 @@ def evaluate(
         if not (found := re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)):
             raise ValueError(f"--shard {shard[:20]!r}: write i/n, for example 1/4")
         samples, about = _samples(data, split, style, data_dir, images, split_by)
-        names = [v.value for v in variant] if variant else list(VARIANTS)
+        names = [v.value for v in variant] if variant else list(PAPER_VARIANTS)
         part = int(found[1]), int(found[2])
         plan = make_plan(samples, names, proposals.value, settings, about, limit, part)
         _tell_missing(plan.chosen)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ..config import VARIANTS, RefDiffConfig
+from ..config import PAPER_VARIANTS, RefDiffConfig
 from .options import (
     ClipOption,
     ConstantsOption,
@@ -125,7 +125,7 @@ def demo(
             picks.append((sample, next(r for r in sample.records if r.style == style)))
         typer.echo(
             f"{'style':9} {'expression':44} "
-            + " ".join(f"{v:>6}" for v in VARIANTS)
+            + " ".join(f"{v:>6}" for v in PAPER_VARIANTS)
             + "   (IoU, Felzenszwalb's proposals)"
         )
         rows, start = [], time.perf_counter()
@@ -134,13 +134,13 @@ def demo(
             scene = model.set_image(image)
             row: list[Picture] = [(image, None, record.text)]
             numbers = []
-            for variant in VARIANTS:
+            for variant in PAPER_VARIANTS:
                 result = scene.segment(record.text, variant)
                 numbers.append(iou(result.mask, sample.masks[record.target]))
                 row.append((image, result.mask, f"IoU {numbers[-1]:.2f}"))
             rows.append(row)
             typer.echo(f"{record.style:9} {record.text[:44]:44} " + " ".join(f"{x:6.2f}" for x in numbers))
-        grid(rows, out / "demo.png", ["expression", *VARIANTS])
+        grid(rows, out / "demo.png", ["expression", *PAPER_VARIANTS])
         typer.echo(
-            f"{len(picks)} expressions by {len(VARIANTS)} variants in {time.perf_counter() - start:.0f} s -> {out}/demo.png"
+            f"{len(picks)} expressions by {len(PAPER_VARIANTS)} variants in {time.perf_counter() - start:.0f} s -> {out}/demo.png"
         )

@@ -28,6 +28,12 @@ RELATIONS = {
     "top": ("above", "over"),
     "bottom": ("below", "under"),
 }
+ORDINALS = "toyref-ord"
+"""A style of its own, with which nothing was trained: "the second cup from the left", "the largest dog", "third from the right"."""
+COUNTS = ("first", "second", "third", "fourth", "fifth")
+SIZES = {"largest": ("largest", "biggest"), "smallest": ("smallest",)}
+GAP = 0.06
+"""How far neighbours in an order must lie apart, as a share of the side; sizes must differ by a sixth."""
 MARGIN = 0.12
 """How far (as a share of the side) a place or a relation must hold to be said, and fail for all others."""
 
@@ -127,6 +133,37 @@ def expressions(things: tuple[Thing, ...], style: str, rng: np.random.Generator)
             article = "" if style == "noun" else "the" if style == "toyref-g" else str(rng.choice(["", "the"]))
             chosen[index] = pool[rng.integers(len(pool))].text(rng, article)
     return chosen
+
+
+def ordinals(things: tuple[Thing, ...], rng: np.random.Generator) -> dict[int, str]:
+    """One expression with a place in an order for each thing that has any: index of the thing -> text.
+
+    Of a kind there are at least two in the picture; a text without a noun counts all things, at least three.
+    """
+    chosen: dict[int, str] = {}
+    for index, thing in enumerate(things):
+        same = [i for i, t in enumerate(things) if t.category == thing.category]
+        found = []
+        for noun, group in ((thing.category, same), ("", list(range(len(things))))):
+            if len(group) < (2 if noun else 3):
+                continue
+            for side in PLACES:
+                offsets = {i: _offset(things[i], side, 0.5, 0.5) for i in group}
+                if _apart(offsets, index, GAP):
+                    count = COUNTS[sorted(group, key=offsets.__getitem__, reverse=True).index(index)]
+                    found.append(f"the {count} {noun} from the {side}" if noun else f"{count} from the {side}")
+            for by, words in SIZES.items() if noun else ():
+                sizes = {i: (1 if by == "largest" else -1) * float(np.log(things[i].size)) for i in group}
+                if _apart(sizes, index, float(np.log(7 / 6))) and max(sizes, key=sizes.__getitem__) == index:
+                    found.append(f"the {rng.choice(words)} {noun}")
+        if found:
+            chosen[index] = found[rng.integers(len(found))]
+    return chosen
+
+
+def _apart(amounts: dict[int, float], index: int, gap: float) -> bool:
+    """Whether no other amount comes close to that of the index."""
+    return all(abs(a - amounts[index]) >= gap for i, a in amounts.items() if i != index)
 
 
 def _true_phrase(thing: Thing, rng: np.random.Generator, tints: float) -> Phrase:

@@ -12,7 +12,7 @@ import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..config import PROPOSALS, VARIANTS, ProposalKind
+from ..config import PAPER_VARIANTS, PROPOSALS, ProposalKind
 from ..expression import Expression, parse
 from ..scene import Scene
 from ..viz import show_image, show_map, show_mask
@@ -38,7 +38,7 @@ class SegmentationPlayground(Explorer):
 
     _esm = view_module("ask", "proposal", "playground")
     current = traitlets.Int(0).tag(sync=True)
-    variant = traitlets.Enum(VARIANTS, "full").tag(sync=True)
+    variant = traitlets.Enum(PAPER_VARIANTS, "full").tag(sync=True)
     proposals = traitlets.Enum(PROPOSALS, "felzenszwalb").tag(sync=True)
     alpha = traitlets.Float(0.1, min=0, max=1).tag(sync=True)
     beta = traitlets.Float(0.3, min=0, max=1).tag(sync=True)
