@@ -75,6 +75,7 @@ def main(
         note(f"noun, {name}, chosen blocks", [h.right(blocks) for h in some], [h.image for h in some])
         note(f"noun, {name}, all blocks", [h.right() for h in some], [h.image for h in some])
     note("noun, all, chosen blocks", [h.right(blocks) for h in hits], [h.image for h in hits])
+    note("noun, all, all blocks", [h.right() for h in hits], [h.image for h in hits])
     note("noun, all, chance", [h.chance for h in hits], [h.image for h in hits])
     pipe.set_progress_bar_config(disable=True)
     painted, pictures = sampling_hits(replace(load("toy"), sd=pipe), **NO_T5)
