@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from refdiff_lite import RefDiff, RefDiffConfig
+from refdiff_lite.config import VARIANTS
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.evaluation.run import evaluate_scene
 from refdiff_lite.networks import load
