@@ -96,9 +96,11 @@ def condense(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def markdown(report: dict[str, Any]) -> str:
     """All runs as tables in percent; * marks a paired difference from the full method whose interval leaves out 0."""
+    some = report["images"]
+    images = "all images" if some is None else f"only the first {some} images of each split"
     text = (
         f"# What came after Ref-Diff, on the networks {report['preset']}, as `python -m studies.successors` writes it\n\n"
-        f"ToyRef, {'all images' if report['images'] is None else 'only the first %d images of each split' % report['images']}. "
+        f"ToyRef, {images}. "
         "Percent, with 95 % intervals by image; * where the paired difference from full leaves out 0. The columns of the five "
         "styles, `all` is the four without toyref-ord. Constants: the papers' where they are known; those of relations were "
         "chosen on val. g makes its own (weak) proposals. With several comparisons in a table about one in twenty stars is chance.\n\n"
