@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers bench-growth tune measure ablation pictures train-toy data api dist clean
+.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers bench-growth tune measure ablation successors pictures train-toy data api dist clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -76,6 +76,9 @@ evaluate: install ## README's tables, on ToyRef test and unseen; goes on after a
 	$(BIN)/refdiff-lite evaluate toyref --split unseen --proposals oracle --out out/unseen-oracle $(FLAGS)
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %) $(FLAGS)
 	$(BIN)/python -m studies.results out/test-oracle out/unseen-oracle out/test-felzenszwalb
+
+successors: install ## what came after Ref-Diff, measured; data/models/toy/successors.md (PRESET=toy-dit: the transformer)
+	$(BIN)/python -m studies.successors --preset $(or $(PRESET),toy)
 
 bench: install ## compute and memory at real size, counted without running: benchmarks/
 	$(BIN)/python benchmarks/bench_compute.py

@@ -23,7 +23,7 @@ import torch
 import typer
 
 from refdiff_lite import RefDiff
-from refdiff_lite.config import VARIANTS, ProposalKind
+from refdiff_lite.config import PAPER_VARIANTS, ProposalKind
 from refdiff_lite.datasets import Sample
 from refdiff_lite.datasets.toyref import SPLITS, load_toyref
 from refdiff_lite.evaluation.run import evaluate, evaluate_scene
@@ -45,11 +45,11 @@ def sharing(images: int = 20) -> None:
         return time.process_time() - start
 
     for kind in KINDS:
-        seconds(first, VARIANTS, kind)  # warm up
+        seconds(first, PAPER_VARIANTS, kind)  # warm up
         together = apart = 0.0
         for sample in samples[:images]:
-            together += seconds(sample, VARIANTS, kind)
-            apart += sum(seconds(sample, [v], kind) for v in VARIANTS)
+            together += seconds(sample, PAPER_VARIANTS, kind)
+            apart += sum(seconds(sample, [v], kind) for v in PAPER_VARIANTS)
         print(
             f"| four variants apart over together, {kind}, {images} images | {apart / together:.2f} | ≥ 3 |", flush=True
         )

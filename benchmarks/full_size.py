@@ -18,7 +18,7 @@ from skimage import data as photos
 from transformers import CLIPTokenizerFast
 
 from refdiff_lite import RefDiff, RefDiffConfig
-from refdiff_lite.config import VARIANTS
+from refdiff_lite.config import PAPER_VARIANTS
 from refdiff_lite.networks import device_and_dtype, from_networks
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -59,7 +59,7 @@ def main() -> None:
     nets = from_networks(sd, make_clip(device, dtype), open_clip.get_tokenizer("ViT-B-16"), preprocess, side)
     print(f"networks: {time.perf_counter() - start:.0f} s")
     scene = RefDiff(nets, RefDiffConfig.paper()).set_image(photos.coffee())
-    for variant in VARIANTS:
+    for variant in PAPER_VARIANTS:
         start = time.perf_counter()
         result = scene.segment("the cup of coffee on the left", variant)
         assert result.mask.shape == photos.coffee().shape[:2]

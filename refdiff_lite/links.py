@@ -7,13 +7,10 @@ picture. A few patterns find them; what they do not know stays unparsed, and the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import regex as re
 
 from .grammar import CUES, IMAGE, NUMBERS, find_words
-
-Direction = Literal["left", "right", "top", "bottom"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Relation:
     """
 
     core: str
-    direction: Direction
+    direction: str
     landmark: str
 
 
@@ -32,12 +29,13 @@ class Relation:
 class Ordinal:
     """ "the second cup from the left": the core "the cup", number 2, by "left"; "the largest dog": number 1, by "largest".
 
-    The core is what is left of the expression, "" where it names no thing.
+    It goes by left, right, top, bottom, largest, smallest, tallest or shortest. The core is what is left of the expression,
+    "" where it names no thing.
     """
 
     core: str
     number: int
-    by: Literal["left", "right", "top", "bottom", "largest", "smallest", "tallest", "shortest"]
+    by: str
 
 
 _SIDE = r"(?:left|right|top|bottom)"

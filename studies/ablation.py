@@ -20,7 +20,7 @@ import typer
 from tqdm.auto import tqdm
 
 from refdiff_lite.attention import AttentionMaps, Kind
-from refdiff_lite.config import ProposalKind, RefDiffConfig, Variant
+from refdiff_lite.config import SUCCESSORS, ProposalKind, RefDiffConfig, Variant
 from refdiff_lite.datasets import Sample
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.evaluation.metrics import interval
@@ -85,6 +85,7 @@ def rows(layers: list[str]) -> list[Row]:
     return [
         *(Row("variants, all styles", v, v, "hit", toy()) for v in ("full", "ds", "gs", "g")),
         Row("variants, all styles", "ds, constants of its own", "ds", "hit", toy(**own)),
+        *(Row("what came after, all styles", v, v, "hit", toy()) for v in ("full", *SUCCESSORS)),
         *(
             Row("constants, full, all styles", name, "full", "hit", config)
             for name, config in (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +61,8 @@ def model_of(preset: str, limit: int | None = None) -> tuple[RefDiff, dict[str, 
 
 def rows_of(model: RefDiff, split: str, kind: ProposalKind, limit: int | None) -> list[dict[str, Any]]:
     """One row for each expression and variant, of all five styles."""
-    samples = [*load_toyref(split, limit=limit), *load_toyref(split, ORDINALS, limit)]
+    more = {s.image_id: s.records for s in load_toyref(split, ORDINALS)}
+    samples = [replace(s, records=s.records + more.get(s.image_id, ())) for s in load_toyref(split, limit=limit)]
     found = [
         row
         for sample in tqdm(samples, f"{split}, {kind}", mininterval=5)
@@ -94,8 +96,11 @@ def condense(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def markdown(report: dict[str, Any]) -> str:
     """All runs as tables in percent; * marks a paired difference from the full method whose interval leaves out 0."""
+    some = report["images"]
+    images = "all images" if some is None else f"only the first {some} images of each split"
     text = (
         f"# What came after Ref-Diff, on the networks {report['preset']}, as `python -m studies.successors` writes it\n\n"
+        f"ToyRef, {images}. "
         "Percent, with 95 % intervals by image; * where the paired difference from full leaves out 0. The columns of the five "
         "styles, `all` is the four without toyref-ord. Constants: the papers' where they are known; those of relations were "
         "chosen on val. g makes its own (weak) proposals. With several comparisons in a table about one in twenty stars is chance.\n\n"
@@ -169,12 +174,11 @@ def main(
         "layers": model.config.layers,
         "blocks": blocks,
     }
-    report["runs"] = {
-        f"{split}, {kind}": condense(rows_of(model, split, kind, limit))
-        for split, kind in itertools.product(("test", "unseen"), KINDS)
-    }
-    write_text(folder / "successors.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / "successors.md", markdown(report))
+    report |= {"images": limit, "runs": {}}
+    for kind, split in itertools.product(KINDS, ("test", "unseen")):
+        report["runs"][f"{split}, {kind}"] = condense(rows_of(model, split, kind, limit))
+        write_text(folder / "successors.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        write_text(folder / "successors.md", markdown(report))
     typer.echo(markdown(report))
 
 

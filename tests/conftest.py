@@ -10,7 +10,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from jaxtyping import install_import_hook
 
 # Shapes and types in the signatures of these modules are checked whenever a test calls them.
-STAGES = ("latents", "inversion", "attention", "unet_pass", "proposals", "ranking", "fusion", "networks.clip")
+STAGES = (
+    "latents",
+    "inversion",
+    "attention",
+    "unet_pass",
+    "proposals",
+    "ranking",
+    "fusion",
+    "networks.clip",
+    "variants",
+)
 _hook = install_import_hook([f"refdiff_lite.{stage}" for stage in STAGES], "shapes.checked")
 
 import numpy as np

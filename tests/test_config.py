@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from refdiff_lite.config import PROPOSALS, VARIANTS, RefDiffConfig, default_config
+from refdiff_lite.config import PAPER_VARIANTS, PROPOSALS, SUCCESSORS, VARIANTS, RefDiffConfig, default_config
 from refdiff_lite.files import data_dir
 
 
@@ -176,5 +176,6 @@ def test_frozen_hashable_and_back_from_a_dict():
 
 
 def test_kinds_of_variants_and_proposals():
-    assert VARIANTS == ("g", "gs", "ds", "full")
+    assert PAPER_VARIANTS == ("g", "gs", "ds", "full")
+    assert VARIANTS == (*PAPER_VARIANTS, *SUCCESSORS) == (*PAPER_VARIANTS, "refam", "concept", "hybridgl", "relations")
     assert set(PROPOSALS) == {"weak", "felzenszwalb", "grouping", "self-attention", "sam", "oracle"}

@@ -14,6 +14,7 @@ from .published import PUBLISHED, Published
 
 Row = dict[str, Any]
 BUYS = (("gs", "g"), ("full", "gs"), ("full", "ds"), ("full", "global-local"), ("oracle", "full"))
+BUYS += (("refam", "gs"), ("concept", "gs"), ("hybridgl", "ds"), ("relations", "full"))
 """Pairs whose difference says what a part buys."""
 
 

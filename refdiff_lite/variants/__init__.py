@@ -7,7 +7,7 @@ project page, [F] a figure there, [C] the authors' code, [I] inferred by us, [V]
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import Variant
 from ..expression import Expression
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..scene import Scene
 
 __all__ = ["Scored", "concept", "hybridgl", "refam", "relations", "score"]
-_MODULES = {"refam": refam, "concept": concept, "hybridgl": hybridgl, "relations": relations}
+_MODULES: dict[str, Any] = {"refam": refam, "concept": concept, "hybridgl": hybridgl, "relations": relations}
 
 
 def score(variant: Variant, scene: Scene, expression: Expression, proposals: Proposals) -> Scored:

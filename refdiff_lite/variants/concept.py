@@ -100,7 +100,7 @@ def concept_map(scene: Scene, prompt: str, concepts: Sequence[str]) -> Float[Ten
     grid = finest(layers)
     c = torch.stack([resize(share(m), grid) for m in layers]).mean(0)
     nets.check_finite("denoiser", c)
-    frame = (max(scene.size),) * 2 if config.pad else scene.size
+    frame = (max(scene.size), max(scene.size)) if config.pad else scene.size
     c = resize(c.cpu(), frame)
     if config.pad:
         top, left = square_corner(scene.size)

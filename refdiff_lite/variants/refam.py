@@ -72,7 +72,7 @@ def filtered_map(scene: Scene, expression: Expression, values: RefAM) -> Float[T
     maps = torch.stack([resize(rearrange(m, "h w t -> t h w"), grid) for m in layers]).mean(0)
     each = torch.stack([maps[read[i]].sum(0) for i in range(len(words))])
     strong = [i for i in kept if not sinks(each, values)[i]] or kept
-    frame = (max(scene.size),) * 2 if scene.config.pad else scene.size
+    frame = (max(scene.size), max(scene.size)) if scene.config.pad else scene.size
     c = resize(each[strong].sum(0), frame)
     if scene.config.pad:
         top, left = square_corner(scene.size)

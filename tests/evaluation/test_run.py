@@ -321,7 +321,10 @@ def test_locks_are_gone_when_the_work_is_done(tmp_path, data):
 
 
 def test_unknown_variant(tmp_path, data):
-    with pytest.raises(ValueError, match=r"unknown variant 'best': choose among g, gs, ds, full, random"):
+    with pytest.raises(
+        ValueError,
+        match=r"unknown variant 'best': choose among g, gs, ds, full, refam, concept, hybridgl, relations, random",
+    ):
         run(tmp_path, data[:1], variants=["best"])
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from refdiff_lite.toy.phrases import STYLES, Phrase, caption, expressions, matches, names_one
+from refdiff_lite.toy.phrases import STYLES, Phrase, caption, expressions, matches, names_one, ordinals
 from refdiff_lite.toy.scenes import TINTS, Thing, categories, make_scene
 
 NOUN = "|".join(categories())
@@ -189,3 +189,12 @@ def test_a_caption_of_everything_names_everything():
         things = make_scene("train", i, 16).things
         parts = re.split(r", | and ", caption(things, rng, everything=1))
         assert sorted(read(p)[2] for p in parts) == sorted(t.category for t in things)
+
+
+def test_ordinals_name_one_thing_and_nothing_comes_close():
+    things = tuple(Thing("cup", None, 0.3, x, 0.5, 0, False) for x in (0.1, 0.4, 0.42, 0.8))
+    found = [ordinals(things, np.random.default_rng(i)) for i in range(20)]
+    assert {i for f in found for i in f} == {0, 3}  # the middle ones are too near to each other
+    said = {text for f in found for text in f.values() if "left" in text and "cup" in text}
+    assert said == {"the first cup from the left", "the fourth cup from the left"}
+    assert not any("largest" in text or "top" in text for f in found for text in f.values())  # alike in both

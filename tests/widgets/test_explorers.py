@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import traitlets
 
-from refdiff_lite.config import VARIANTS
+from refdiff_lite.config import PAPER_VARIANTS
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.evaluation.run import evaluate
 from refdiff_lite.expression import parse
@@ -34,7 +34,7 @@ def playground(scene, sample):
 # ---- SegmentationPlayground
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", PAPER_VARIANTS)
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 @pytest.mark.parametrize("bias", [False, True])
@@ -58,7 +58,7 @@ def test_scores_are_the_papers_sums(variant, alpha, beta, bias):
         np.testing.assert_array_equal(score(parts, "g", alpha, beta, bias, otsu=True)["S"], parts.otsu)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", PAPER_VARIANTS)
 def test_the_winner_is_the_pipelines_own(scene, playground, variant):
     text = playground.answers[0].expression.text
     playground.choose(variant=variant, proposals="felzenszwalb")
