@@ -64,7 +64,7 @@ print("sum of every row:", [round(x, 2) for x in toy.sum(1).tolist()])
 model = RefDiff.from_preset(PRESET)
 pipe = model.networks.sd
 read = PRESETS[PRESET].layers  # the layers that Ref-Diff reads
-side = 128 if PRESET == "toy" else 512
+side = model.networks.side
 
 
 def paint(prompt, seed, layers="", negative=None, **which):

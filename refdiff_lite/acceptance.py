@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from .attention import record_attention, resize
-from .config import VARIANTS
+from .config import PAPER_VARIANTS
 from .datasets import Sample
 from .datasets.photos import load_photos
 from .datasets.toyref import load_toyref
@@ -320,10 +320,10 @@ def proposals(bench: Bench) -> Finding:
 @stage
 def variants(bench: Bench) -> Finding:
     """All four variants, with the true masks as proposals but for g."""
-    found: dict[str, list[float]] = {v: [] for v in VARIANTS}
+    found: dict[str, list[float]] = {v: [] for v in PAPER_VARIANTS}
     for scene, sample in zip(bench.scenes, bench.samples, strict=True):
         for record in sample.records:
-            for variant in VARIANTS:
+            for variant in PAPER_VARIANTS:
                 found[variant].append(iou(scene.segment(record.text, variant).mask, sample.masks[record.target]))
     means = {v: float(np.mean(x)) for v, x in found.items()}
     low = [v for v in means if means[v] < bench.expected[f"variant {v}"]]

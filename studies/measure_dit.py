@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ from refdiff_lite.toy.scenes import ToyScene, make_scene
 from refdiff_lite.toy.train_dit import caption_losses, encode, noun_hits
 from studies.measure import bounds, sampling_hits, write_sheet
 
-TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+TIMES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 
 
 def gain(rows: np.ndarray) -> float:
@@ -32,9 +33,17 @@ def gain(rows: np.ndarray) -> float:
     return float(1 - rows[:, 0].mean() / rows[:, 1].mean())
 
 
-def block_table(pipe: StableDiffusion3Pipeline, scenes: list[ToyScene]) -> dict[float, list[float]]:
-    """Share of nouns found, by noise: one number a block, and last that of the mean of all blocks' maps."""
-    return {t: np.mean([h.right for h in noun_hits(pipe, scenes, t)], 0).round(4).tolist() for t in TIMES}
+def choose(pipe: StableDiffusion3Pipeline, scenes: list[ToyScene]) -> tuple[dict[float, list[float]], float, list[int]]:
+    """Share of nouns found by noise, one number a block and last that of all blocks' mean; the best noise and set of blocks."""
+    table: dict[float, list[float]] = {}
+    best: tuple[float, float, list[int]] = (0.0, 0.0, [])
+    for t in TIMES:
+        hits = noun_hits(pipe, scenes, t)
+        blocks = range(len(hits[0].scores))
+        found = {s: float(np.mean([h.right(s) for h in hits])) for n in blocks for s in combinations(blocks, n + 1)}
+        table[t] = [round(found[s], 4) for s in (*((b,) for b in blocks), tuple(blocks))]
+        best = max(best, *((share, t, list(s)) for s, share in found.items()), key=lambda x: x[0])
+    return table, best[1], best[2]
 
 
 def main(
@@ -42,12 +51,11 @@ def main(
     limit: Annotated[int, typer.Option(help="Scenes of val to choose on, and of test to report on.")] = 160,
     out: Annotated[Path, typer.Option(help="Where measures.json and samples.png go.")] = Path("data/models/toy-dit"),
 ) -> None:
-    """Choose block and noise on val, measure on test, print and write ``measures.json`` and a sheet of samples."""
+    """Choose blocks and noise on val, measure on test, print and write ``measures.json`` and a sheet of samples."""
     pipe = load_dit(folder)
-    table = block_table(pipe, [make_scene("val", i) for i in range(limit)])
-    t, block = max(((t, b) for t in table for b in range(len(table[t]))), key=lambda at: table[at[0]][at[1]])
-    typer.echo(f"val, by t: one number a block, last their mean's\n{json.dumps(table, indent=1)}\n-> {t=} {block=}")
-    report: dict[str, Any] = {"val, nouns found by t and block": table, "chosen": {"t": t, "block": block}}
+    table, t, blocks = choose(pipe, [make_scene("val", i) for i in range(limit)])
+    typer.echo(f"val, by t: one number a block, last their mean's\n{json.dumps(table, indent=1)}\n-> {t=} {blocks=}")
+    report: dict[str, Any] = {"val, nouns found by t and block": table, "chosen": {"t": t, "blocks": blocks}}
     scenes, rng = [make_scene("test", i) for i in range(limit)], np.random.default_rng(0)
 
     def note(name: str, rows: Any, images: Any = None, statistic: Any = np.mean) -> None:
@@ -64,9 +72,10 @@ def main(
     hits = noun_hits(pipe, scenes, t)
     for name, kept in {"own colour": False, "tinted": True}.items():
         some = [h for h in hits if h.tinted == kept]
-        note(f"noun, {name}, chosen block", [h.right[block] for h in some], [h.image for h in some])
-        note(f"noun, {name}, all blocks", [h.right[-1] for h in some], [h.image for h in some])
-    note("noun, all, chosen block", [h.right[block] for h in hits], [h.image for h in hits])
+        note(f"noun, {name}, chosen blocks", [h.right(blocks) for h in some], [h.image for h in some])
+        note(f"noun, {name}, all blocks", [h.right() for h in some], [h.image for h in some])
+    note("noun, all, chosen blocks", [h.right(blocks) for h in hits], [h.image for h in hits])
+    note("noun, all, all blocks", [h.right() for h in hits], [h.image for h in hits])
     note("noun, all, chance", [h.chance for h in hits], [h.image for h in hits])
     pipe.set_progress_bar_config(disable=True)
     painted, pictures = sampling_hits(replace(load("toy"), sd=pipe), **NO_T5)

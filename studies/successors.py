@@ -18,17 +18,14 @@ import torch
 import typer
 from tqdm.auto import tqdm
 
-from refdiff_lite.config import VARIANTS, ProposalKind, RefDiffConfig
+from refdiff_lite.config import VARIANTS, ProposalKind
 from refdiff_lite.datasets.toyref import ORDINALS, STYLES, load_toyref
 from refdiff_lite.evaluation.metrics import interval
 from refdiff_lite.evaluation.run import evaluate_scene
 from refdiff_lite.evaluation.summary import percent, summarise
 from refdiff_lite.expression import parse
 from refdiff_lite.files import check_folder, write_text
-from refdiff_lite.networks import Networks, load
-from refdiff_lite.networks.presets import PRESETS
 from refdiff_lite.pipeline import RefDiff
-from refdiff_lite.toy.dit import NO_T5, load_dit
 from refdiff_lite.variants import relations
 from refdiff_lite.variants.common import full
 
@@ -38,25 +35,6 @@ GRID = {
     "margin": (0.02, 0.05, 0.1, 0.2, 0.3),
     "temperature": (0.005, 0.01, 0.02, 0.05, 0.1),
 }
-
-
-def model_of(preset: str, limit: int | None = None) -> tuple[RefDiff, dict[str, float]]:
-    """The model, and for toy-dit what every block finds of val's nouns: the best is read ("expert block")."""
-    if preset in PRESETS:
-        return RefDiff.from_preset(preset), {}
-    if preset != "toy-dit":
-        raise ValueError(f"unknown preset {preset!r}: choose toy-dit or one of {', '.join(PRESETS)}")
-    toy = load("toy")
-    nets = Networks(
-        load_dit(), toy.clip, toy.clip_tokenizer, toy.clip_mean, toy.clip_std, toy.side, name=preset, call=dict(NO_T5)
-    )
-    blocks = ["", *(rf"transformer_blocks\.{n}$" for n in range(len(nets.denoiser.transformer_blocks)))]
-    found = {}
-    for block in blocks:
-        model = RefDiff(nets, RefDiffConfig.toy(layers=block))
-        rows = [r for s in load_toyref("val", "noun", limit) for r in evaluate_scene(model, s, ["gs"], "oracle")]
-        found[block] = float(np.mean([r["hit"] for r in rows]))
-    return RefDiff(nets, RefDiffConfig.toy(layers=max(found, key=found.__getitem__))), found
 
 
 def rows_of(model: RefDiff, split: str, kind: ProposalKind, limit: int | None) -> list[dict[str, Any]]:
@@ -162,7 +140,7 @@ def main(
 ) -> None:
     """Measure every variant, or choose the constants of the relations on val."""
     folder = check_folder(out or Path("data/models") / preset)
-    model, blocks = model_of(preset, limit)
+    model = RefDiff.from_preset(preset)
     if only_choose:
         told = choose(model, limit)
         write_text(folder / "relations.json", json.dumps(told, indent=1) + "\n")
@@ -172,7 +150,6 @@ def main(
         "preset": preset,
         "seed": model.config.seed,
         "layers": model.config.layers,
-        "blocks": blocks,
     }
     report |= {"images": limit, "runs": {}}
     for kind, split in itertools.product(KINDS, ("test", "unseen")):

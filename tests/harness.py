@@ -50,7 +50,7 @@ class FakeModel:
             "name": "fake", "side": 128, "layers": "up", "self_layers": "", "sam_id": None, "dtype": torch.float32,
             "clip_mean": torch.full((3,), 0.5), "clip_std": torch.full((3,), 0.5),
         }  # fmt: skip
-        self.networks = SimpleNamespace(sd=sd, clip=net, **own | settings)
+        self.networks = SimpleNamespace(sd=sd, clip=net, parts=[net, net, net, net], **own | settings)
 
     def set_image(self, image, oracle):
         self.asked += 1

@@ -146,7 +146,7 @@ def test_evaluate_refcoco_from_its_files(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["coco"], "choose toyref, refcoco"),
+        (["coco"], "choose toyref, photos, refcoco"),
         (["refcoco"], "choose its folder with --data-dir"),
         (["refcoco", "--data-dir", "nowhere"], "no folder or zip of images"),
         (["refcoco", "--data-dir", "nowhere", "--style", "noun"], "--style is for toyref alone"),

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..config import BASELINES, CLIPS, DTYPES, MIN_AREAS, PROPOSALS, SAMS, VARIANTS, RefDiffConfig, default_config
+from ..networks.presets import PRESETS
 
 app = typer.Typer(
     help="Which pixels does a phrase mean? Ref-Diff, to learn from and to debug.",
@@ -19,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-Preset = Enum("Preset", {"toy": "toy", "sd15": "sd15"}, type=str)  # type: ignore[misc]
+Preset = Enum("Preset", {p: p for p in PRESETS}, type=str)  # type: ignore[misc]
 VariantName = Enum("VariantName", {v: v for v in VARIANTS}, type=str)  # type: ignore[misc]
 MethodName = Enum("MethodName", {v: v for v in (*VARIANTS, *BASELINES)}, type=str)  # type: ignore[misc]
 ProposalName = Enum("ProposalName", {p: p for p in PROPOSALS}, type=str)  # type: ignore[misc]
@@ -30,7 +31,7 @@ Dtype = Enum("Dtype", {d: d for d in DTYPES}, type=str)  # type: ignore[misc]
 SamName = Enum("SamName", {s: s for s in SAMS}, type=str)  # type: ignore[misc]
 SamOrNone = Enum("SamOrNone", {s: s for s in (*SAMS, "none")}, type=str)  # type: ignore[misc]
 
-PresetOption = Annotated[Preset, typer.Option(help="Networks: toy (bundled, offline) or sd15 (hub, GPU).")]
+PresetOption = Annotated[Preset, typer.Option(help="Networks: toy or toy-dit (bundled, offline), or sd15 (hub, GPU).")]
 ConstantsOption = Annotated[
     Constants | None, typer.Option("--config", help="Constants; default: what suits the preset.")
 ]

@@ -54,7 +54,7 @@ def weights_digest(nets: Networks, with_sam: bool = False) -> str:
     import torch  # here, so that a refusal need not wait for it
 
     found = hashlib.blake2b(digest_size=8)
-    parts = [nets.sd.vae, nets.sd.unet, nets.sd.text_encoder, nets.clip] + ([nets.sam.model] if with_sam else [])
+    parts = [*nets.parts, *([nets.sam.model] if with_sam else [])]
     for part in parts:
         for name, value in part.state_dict().items():
             found.update(name.encode())

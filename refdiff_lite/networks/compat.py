@@ -45,11 +45,30 @@ def load_pipeline(source: str, dtype: torch.dtype, progress: bool, **kwargs: Any
     )
 
 
-def load_any_pipeline(source: str, dtype: torch.dtype, progress: bool) -> Any:
+def load_any_pipeline(source: str, dtype: torch.dtype, progress: bool, **kwargs: Any) -> Any:
     """A diffusers pipeline of any class, as its ``model_index.json`` says."""
     from diffusers import DiffusionPipeline
 
-    return _load(DiffusionPipeline, source, dtype, progress)
+    return _load(DiffusionPipeline, source, dtype, progress, **kwargs)
+
+
+def load_shared(source: str, other: str, dtype: torch.dtype) -> dict[str, Any]:
+    """What the toy transformer's folder leaves out: the UNet's VAE and tokenizer, and its one text encoder, twice."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    vae = AutoencoderKL.from_pretrained(f"{other}/vae").to(dtype)
+    vae.register_to_config(shift_factor=0.0)  # SD3's pipeline adds it; SD 1's VAEs have none
+    tokenizer = CLIPTokenizer.from_pretrained(f"{other}/tokenizer")
+    text = CLIPTextModelWithProjection.from_pretrained(f"{source}/text_encoder").to(dtype)
+    none = dict.fromkeys(("tokenizer_3", "text_encoder_3"))
+    return {
+        "vae": vae,
+        "text_encoder": text,
+        "text_encoder_2": text,
+        "tokenizer": tokenizer,
+        "tokenizer_2": tokenizer,
+    } | none
 
 
 def _load(kind: Any, source: str, dtype: torch.dtype, progress: bool, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ from open_clip.transformer import VisionTransformer
 from ..config import DTYPES
 from ..files import data_dir
 from . import hub
-from .compat import BETAS, load_any_pipeline, load_pipeline
+from .compat import BETAS, load_any_pipeline, load_pipeline, load_shared
 from .networks import Networks
 from .presets import CLIP_MODELS, PRESETS, Preset, check_preset
 from .words import model_of
@@ -138,7 +138,7 @@ def load(
         weights = hub.fetch(clip) / "open_clip_model.safetensors"
         parts = _open_clip(CLIP_MODELS[clip], str(weights))
     start = torch.device("cpu") if low_memory else device
-    for part in (pipe.vae, pipe.unet, pipe.text_encoder, parts[0]):
+    for part in (*(p for p in pipe.components.values() if isinstance(p, torch.nn.Module)), parts[0]):
         part.eval().requires_grad_(False).to(start)
     parts[0].to(precision)
     pipe.set_progress_bar_config(disable=True)
@@ -153,6 +153,7 @@ def load(
         name=name,
         low_memory=low_memory,
         target=device,
+        call=dict(preset.call),
     )
 
 
@@ -185,4 +186,6 @@ def _bundled(preset: Preset, dtype: torch.dtype) -> tuple[Any, tuple[Any, Any, A
     sd = str(folder / preset.sd)
     if not os.path.isfile(os.path.join(sd, "model_index.json")):
         raise OSError(f"the bundled weights are missing at {sd}; install again or run `make train-toy`")
-    return load_pipeline(sd, dtype, False), _open_clip(f"local-dir:{folder / preset.clip}")
+    parts = load_shared(sd, str(folder / PRESETS["toy"].sd), dtype) if preset.call else {}
+    load_one = load_any_pipeline if preset.call else load_pipeline
+    return load_one(sd, dtype, False, **parts), _open_clip(f"local-dir:{folder / preset.clip}")

@@ -56,6 +56,12 @@ class Networks:
         )
 
     @property
+    def parts(self) -> list[torch.nn.Module]:
+        """The pipeline's networks, each once, and CLIP."""
+        found = {id(p): p for p in self.sd.components.values() if isinstance(p, torch.nn.Module)}
+        return [*found.values(), self.clip]
+
+    @property
     def denoiser(self) -> Any:
         """The UNet or the transformer."""
         return model_of(self.sd)
@@ -108,8 +114,7 @@ class Networks:
         for each other, and make them many times slower (``benchmarks/bench_threads.py``).
         """
         with self._lock:
-            parts = [self.clip, *(p for p in self.sd.components.values() if isinstance(p, torch.nn.Module))]
-            training = [m for part in parts for m in part.modules() if m.training]
+            training = [m for part in self.parts for m in part.modules() if m.training]
             for module in training:
                 module.training = False
             threads = torch.get_num_threads()

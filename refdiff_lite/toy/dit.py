@@ -33,7 +33,7 @@ NO_T5 = {"max_sequence_length": 0}
 """What to give the pipeline's calls: without it, SD3's pipeline puts 256 zeros in the place of the missing T5's tokens."""
 
 
-def make_dit(text_width: int = 128, layers: int = 6, patch: int = 1) -> SD3Transformer2DModel:
+def make_dit(text_width: int = 128, layers: int = 6, patch: int = 2) -> SD3Transformer2DModel:
     """4 heads of 32; every block begins as the identity and the output as zero, as adaLN-Zero has it (DiT, 2212.09748)."""
     dit = SD3Transformer2DModel(
         sample_size=LATENT,
@@ -92,7 +92,7 @@ def make_pipeline(
     )
 
 
-def start_pipeline(layers: int = 6, patch: int = 1) -> StableDiffusion3Pipeline:
+def start_pipeline(layers: int = 6, patch: int = 2) -> StableDiffusion3Pipeline:
     """An untrained transformer beside the bundled UNet's text encoder, VAE and tokenizer."""
     toy = data_dir() / "models" / "toy" / "sd"
     text = make_text(CLIPTextModel.from_pretrained(toy / "text_encoder").float())

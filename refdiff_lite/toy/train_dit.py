@@ -8,6 +8,7 @@ with an optimizer that knows nothing yet: the rate warms up again.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import typer
 from diffusers import StableDiffusion3Pipeline
 from torch.overrides import TorchFunctionMode
 
-from ..attention import min_max, record_attention, resize
+from ..attention import record_attention, resize
 from ..expression import token_positions
 from ..fusion import generative_score
 from .dit import learning, load_dit, save_dit, start_pipeline, velocity, words
@@ -49,12 +50,21 @@ class _Unfused(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class Hit:
-    """Whether the map of one noun picks its thing among the true masks: in each block, and last in their mean."""
+    """How the map of one noun scores the true masks: (blocks, masks) S_G of each block's map, and which mask is its thing."""
 
     image: int
     tinted: bool
-    chance: float
-    right: tuple[bool, ...]
+    target: int
+    scores: torch.Tensor
+
+    @property
+    def chance(self) -> float:
+        return 1 / self.scores.shape[1]
+
+    def right(self, blocks: Sequence[int] | None = None) -> bool:
+        """Does the mean map of these blocks (default: of all) prefer the noun's thing? S_G of a mean is the mean of S_G."""
+        chosen = self.scores if blocks is None else self.scores[list(blocks)]
+        return int(chosen.mean(0).argmax()) == self.target
 
 
 def encode(pipe: StableDiffusion3Pipeline, scene: ToyScene) -> torch.Tensor:
@@ -81,11 +91,9 @@ def noun_hits(pipe: StableDiffusion3Pipeline, scenes: list[ToyScene], t: float) 
         for row, (i, noun) in enumerate(zip(asked, nouns, strict=True)):
             last = token_positions(pipe.tokenizer, noun, (0, len(noun)))[-1]
             layers = torch.stack([m[row, ..., last] for m in record.maps.values()])
-            layers = min_max(
-                resize(torch.cat([layers, layers.mean(0, keepdim=True)]), (masks.shape[1], masks.shape[2]))
-            )
-            right = tuple(int(generative_score(c, masks).argmax()) == i for c in layers)
-            found.append(Hit(number, scene.things[i].tint is not None, 1 / len(masks), right))
+            layers = resize(layers, (masks.shape[1], masks.shape[2]))
+            scores = torch.stack([generative_score(c, masks) for c in layers])
+            found.append(Hit(number, scene.things[i].tint is not None, i, scores))
     return found
 
 
@@ -106,7 +114,7 @@ def train_dit(
     work: Path,
     pipe: StableDiffusion3Pipeline,
     *,
-    steps: int = 7_000,
+    steps: int = 10_000,
     scenes: int = 20_000,
     stop_at: int | None = None,
     every: int = 250,
@@ -148,10 +156,10 @@ def train_dit(
             right, wrong = caption_losses(pipe, latents[-held:], held_texts, t)
             row[f"gain_{t}"] = (1 - right.mean() / wrong.mean()).item()
         hits = noun_hits(pipe, looked_at, 0.1)
-        found = np.array([h.right for h in hits], float)
-        tinted = np.array([h.tinted for h in hits])
-        row |= {"localisation": found[:, -1].mean(), "tinted": found[tinted, -1].mean() if tinted.any() else 0.0}
-        return row | {f"block_{b}": value for b, value in enumerate(found[:, :-1].mean(0))}
+        tinted = [h.right() for h in hits if h.tinted]
+        row |= {"localisation": float(np.mean([h.right() for h in hits])), "tinted": float(np.mean(tinted or [0]))}
+        blocks = len(hits[0].scores)
+        return row | {f"block_{b}": float(np.mean([h.right([b]) for h in hits])) for b in range(blocks)}
 
     options: dict[str, Any] = {"steps": steps, "stop_at": stop_at, "every": every, "report": report}
     for _ in train(learning(pipe), loss, work / "dit", lr=1.5e-3, muon=5e-3, **options):
@@ -162,14 +170,16 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for scenes, checkpoints and logs.")] = Path("build/toy"),
     out: Annotated[Path | None, typer.Option(help="Where the pipeline goes; nowhere if not given.")] = None,
     start: Annotated[Path | None, typer.Option(help="Saved pipeline to go on from; default: from scratch.")] = None,
-    steps: int = 7_000,
+    steps: int = 10_000,
     stop_at: int | None = None,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 250,
     scenes: Annotated[int, typer.Option(help="Training scenes.")] = 20_000,
+    layers: Annotated[int, typer.Option(help="Transformer blocks, from scratch.")] = 6,
+    patch: Annotated[int, typer.Option(help="Side of a patch in latents, from scratch.")] = 2,
     bf16: Annotated[bool, typer.Option(help="Compute in bfloat16; faster only where the processor has it.")] = False,
 ) -> None:
     """Train, resuming where the last run in ``work`` stopped, and save the averaged weights as fp16 safetensors."""
-    pipe = load_dit(start) if start else start_pipeline()
+    pipe = load_dit(start) if start else start_pipeline(layers, patch)
     train_dit(work, pipe, steps=steps, scenes=scenes, stop_at=stop_at, every=every, bf16=bf16)
     if out:
         save_dit(pipe, out)

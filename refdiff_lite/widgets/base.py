@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import anywidget
 import numpy as np
 import traitlets
+from IPython.display import display
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
@@ -175,13 +176,17 @@ class Explorer(anywidget.AnyWidget):
         write_whole(Path(path), lambda file: file.write_bytes(self.still()))
         return Path(path)
 
-    _ipython_display_ = None  # ipywidgets 7 has one, which would show the widget alone, without the still picture
+    def _ipython_display_(self, **kwargs: Any) -> None:
+        """Show the widget, and behind it the still picture as an output of its own.
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
+        A saved notebook keeps the picture alone: where no kernel runs, the widget's output says "model not found", and
+        nothing else in it is shown. While the widget is there, the page's style hides the picture.
+        """
+        bundle = self._repr_mimebundle_(**kwargs)
         if bundle is not None:
-            bundle[0]["image/png"] = base64.b64encode(self.still()).decode()
-        return bundle
+            display(bundle[0], metadata=bundle[1] if len(bundle) > 1 else {}, raw=True)
+        still = {"image/png": base64.b64encode(self.still()).decode(), "text/plain": repr(self)}
+        display(still, metadata={"image/png": {"alt": f"A still of {self!r}; run the cell to use it."}}, raw=True)
 
     def state(self) -> dict[str, Any]:
         """The synchronised traits that a view reads, without widget machinery and without the block."""
@@ -197,13 +202,17 @@ class Explorer(anywidget.AnyWidget):
         """One page with everything inside; its policy forbids the browser any request."""
         meta, block = self.kept()
         data = json.dumps({**self.state(), "_meta": meta, "_live": False}, ensure_ascii=True).replace("<", "\\u003c")
-        return _PAGE.format(
+        page = dict(
             title=html.escape(str(self._meta.get("title", type(self).__name__))),
             css=self._css,
             script=self._esm.removesuffix(_EXPORT) + (_STATIC / "page.js").read_text(encoding="utf-8"),
             data=data,
+            told=html.escape(repr(self)),
             block=base64.b64encode(block).decode(),
         )
+        room = EXPORT_BYTES - len(_PAGE.format(still="", **page))
+        stills = (base64.b64encode(_small(self.still(), width)).decode() for width in (900, 450, 225))
+        return _PAGE.format(still=next((s for s in stills if len(s) <= room), ""), **page)
 
     def save_html(self, path: str | Path) -> Path:
         """Write :meth:`to_html`, to be opened from disk or handed out.
@@ -220,6 +229,16 @@ class Explorer(anywidget.AnyWidget):
         return Path(path)
 
 
+def _small(png: bytes, width: int) -> bytes:
+    """A picture as JPEG of at most this width, for readers without JavaScript."""
+    with Image.open(io.BytesIO(png)) as image:
+        image = image.convert("RGB")
+        image.thumbnail((width, 4 * width))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -231,7 +250,10 @@ _PAGE = """<!doctype html>
 <style>{css}</style>
 </head>
 <body class="rdl-page">
-<main id="explorer"></main>
+<main id="explorer">
+<p>{told}. To explore it, switch JavaScript on. Here is how it begins:</p>
+<img alt="{told}" src="data:image/jpeg;base64,{still}">
+</main>
 <script type="application/json" id="state">{data}</script>
 <script type="application/octet-stream" id="block">{block}</script>
 <script type="module">{script}</script>

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from ..config import VARIANTS
 from ..datasets import Sample
+from ..datasets.photos import load_photos
 from ..datasets.toyref import load_toyref
 from ..evaluation.journal import weights_digest
 from ..evaluation.metrics import iou
@@ -132,35 +133,39 @@ def _fit(array: np.ndarray, side: int) -> np.ndarray:
     return resize_nearest(array, (height, width))
 
 
-def frames(items: Sequence[Item], budget: int) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """What the view draws from: a description of every item and its pictures; an image comes once.
+def ends(ious: Sequence[float]) -> list[int]:
+    """Places of the worst and the best in turn, so that wherever a list of them is cut, both ends are the true ones."""
+    order = sorted(range(len(ious)), key=lambda i: ious[i])
+    return [order[i // 2] if i % 2 == 0 else order[-1 - i // 2] for i in range(len(order))]
 
-    Raises:
-        ValueError: the items need more than ``budget`` bytes.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    entries = []
-    for i, item in enumerate(items):
-        if f"image/{item.image_id}" not in arrays:
-            arrays[f"image/{item.image_id}"] = picture(item.image, SIDE, quality=88)
-        mask, truth = _fit(item.mask, SIDE), _fit(item.truth, SIDE)
-        arrays[f"{i}/masks"] = bits(np.stack([mask, truth]))
+
+def frames(items: Sequence[Item], budget: int) -> tuple[list[int], list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Which items fit into ``budget`` bytes, from both ends, and what the view draws them from; an image comes once."""
+    images: dict[int, np.ndarray] = {}
+    pictures: dict[int, dict[str, np.ndarray]] = {}
+    size = 0
+    for i in ends([item.iou for item in items]):
+        item = items[i]
+        own = {"masks": bits(np.stack([_fit(item.mask, SIDE), _fit(item.truth, SIDE)]))}
         if item.word_map is not None:
-            arrays[f"{i}/map"] = quantise(_fit(item.word_map, MAP_SIDE)[None])[0][0]
-        entries.append(
-            {
-                "image": item.image_id,
-                "size": list(mask.shape),
-                "text": item.text,
-                "head": item.head,
-                "style": item.style,
-            }
-            | {"iou": round(item.iou, 3), "cause": item.cause, "scores": [round(s, 4) for s in item.scores[:5]]}
-        )
-    size = sum(a.nbytes for a in arrays.values()) + 500 * len(items)
-    if size > budget:
-        raise ValueError(f"{len(items)} results need {size / 1e6:.1f} MB, more than {budget / 1e6:.1f}; show fewer")
-    return entries, arrays
+            own["map"] = quantise(_fit(item.word_map, MAP_SIDE)[None])[0][0]
+        image = images.get(item.image_id)
+        new = {} if image is not None else {item.image_id: picture(item.image, SIDE, quality=88)}
+        size += sum(a.nbytes for a in (*own.values(), *new.values())) + 500
+        if size > budget:
+            break
+        images |= new
+        pictures[i] = own
+    kept = sorted(pictures)
+    arrays = {f"image/{number}": image for number, image in images.items()}
+    arrays |= {f"{place}/{name}": a for place, i in enumerate(kept) for name, a in pictures[i].items()}
+    return kept, [_entry(items[i]) for i in kept], arrays
+
+
+def _entry(item: Item) -> dict[str, Any]:
+    size = list(_fit(item.mask, SIDE).shape)
+    told = {"image": item.image_id, "size": size, "text": item.text, "head": item.head, "style": item.style}
+    return told | {"iou": round(item.iou, 3), "cause": item.cause, "scores": [round(s, 4) for s in item.scores[:5]]}
 
 
 class Gallery(Explorer):
@@ -184,16 +189,25 @@ class Gallery(Explorer):
             choices: traits to start with, such as ``order="best"``.
 
         Raises:
-            ValueError: no results, or more than fit.
+            ValueError: no results, or not even one of them fits.
         """
         if not items:
             raise ValueError("there is nothing to show: give at least one result")
-        self.items = tuple(items)
+        kept, entries, arrays = frames(items, DATA_BYTES)
+        if not kept:
+            raise ValueError("the first result alone is larger than a page may be; give smaller pictures")
+        self.items = tuple(items[i] for i in kept)
         super().__init__()
-        entries, arrays = frames(self.items, DATA_BYTES)
+        if len(kept) < len(items):
+            title += f": of {len(items)} the worst {-(-len(kept) // 2)} and the best {len(kept) // 2} fit"
         styles = list(dict.fromkeys(i.style for i in self.items))
         self.show({"title": title, "entries": entries, "styles": styles, "causes": list(CAUSES)}, arrays)
         self.choose(**choices)
+
+    @traitlets.observe("style", "cause")
+    def _close_what_is_filtered_out(self, change: Any) -> None:
+        if self.opened >= 0 and self.opened not in self.shown():
+            self.opened = -1
 
     @classmethod
     def from_run(
@@ -209,11 +223,12 @@ class Gallery(Explorer):
         """Show a run of ``refdiff-lite evaluate``.
 
         Args:
-            folder: its ``--out``. samples: the data that were evaluated; ToyRef is found by itself.
+            folder: its ``--out``. samples: the data that were evaluated; ToyRef and the photographs are found by
+                themselves.
             variant: one of those that ran (default: the one that leads the summary).
             model: the model that was evaluated, to see word maps and scores too, which a run does not keep. It segments
                 what is shown once more.
-            limit: of a longer run, this many of the worst.
+            limit: of a longer run, this many: the worst and the best, half of each.
 
         Raises:
             FileNotFoundError: the folder holds no run that has ended.
@@ -230,15 +245,15 @@ class Gallery(Explorer):
         ):
             raise ValueError(f"{folder} was evaluated with other networks or constants than this model's")
         if samples is None:
-            if summary["data"] != "toyref":
+            if summary["data"] not in ("toyref", "photos"):
                 raise ValueError(f"{folder} is a run on {summary['data']}: give the samples that were evaluated")
-            samples = load_toyref(summary["split"])
+            samples = load_photos() if summary["data"] == "photos" else load_toyref(summary["split"])
         rows = [row for row in rows if row["variant"] == variant]
-        worst = sorted(sorted(range(len(rows)), key=lambda i: rows[i]["iou"])[:limit])
+        chosen = sorted(ends([row["iou"] for row in rows])[:limit])
         title = f"Results of {variant}, {summary['data']} {summary['split']}"
-        if len(worst) < len(rows):
-            title += f": the worst {len(worst)} of {len(rows)}"
-        return cls(list(items_of([rows[i] for i in worst], samples, model, proposals)), title, **choices)
+        if len(chosen) < len(rows):
+            title += f": the worst {-(-len(chosen) // 2)} and the best {len(chosen) // 2} of {len(rows)}"
+        return cls(list(items_of([rows[i] for i in chosen], samples, model, proposals)), title, **choices)
 
     def shown(self) -> list[int]:
         """Indices of the items that pass the filters, in order."""

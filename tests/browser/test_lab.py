@@ -185,3 +185,27 @@ def test_the_tour(chromium, watched, lab):
     page.keyboard.press("Escape")
     read(folder, lambda s: s["gallery"]["opened"] == -1)
     watched.wrong[:] = [w for w in watched.wrong if "Failed to load resource" not in w]  # Lab asks for optional files
+
+    # Saved and opened again, where another kernel knows none of these widgets: the stills are to be seen
+    stills = page.locator(".jp-OutputArea-child img[src^='data:image/png']")
+    assert not [i for i in range(stills.count()) if stills.nth(i).is_visible()]  # the living widgets stand there
+    page.get_by_role("button", name="Save and create checkpoint").click()
+    for _ in range(300):
+        saved = nbformat.read(folder / "tour.ipynb", as_version=4)
+        if sum("widget-view" in nbformat.v4.writes(nbformat.v4.new_notebook(cells=[c])) for c in saved.cells) >= 4:
+            break
+        time.sleep(0.2)
+    else:
+        pytest.fail("the notebook was not saved with its widgets")
+    nbformat.write(saved, folder / "saved.ipynb")
+    again = chromium.new_context(viewport={"width": 1500, "height": 1000}).new_page()
+    again.set_default_timeout(120_000)
+    again.goto(f"{address}/lab/workspaces/other/tree/saved.ipynb")
+    again.locator(".jp-Notebook").wait_for()
+    expect(again.get_by_text("model not found").first).to_be_visible(timeout=120_000)
+    pictures = again.locator(".jp-OutputArea-child img[src^='data:image/png']")
+    expect(pictures.first).to_be_visible()
+    assert pictures.count() >= 4
+    for place in range(4):
+        pictures.nth(place).scroll_into_view_if_needed()
+        expect(pictures.nth(place)).to_be_visible()

@@ -238,6 +238,11 @@ def test_gallery_filters_opens_and_comes_back(open_page, gallery):
     expect(page.get_by_role("heading", name="thing 3")).to_be_visible()
     page.keyboard.press("Escape")
     expect(cards.nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="thing 3")).to_be_visible()
+    page.get_by_label("Style").select_option("toyref")  # the opened one is none of these
+    expect(page.get_by_role("heading", name="thing 3")).to_have_count(0)
+    expect(cards.first).to_be_visible()
 
 
 @pytest.mark.parametrize(("number", "panes"), [(1, 4), (0, 3)], ids=["with map and scores", "as a run keeps it"])

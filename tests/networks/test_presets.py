@@ -8,7 +8,7 @@ from refdiff_lite.networks.presets import CLIP_MODELS, PRESETS
 
 
 def test_unknown_preset_is_named():
-    with pytest.raises(ValueError, match="choose one of toy, sd15"):
+    with pytest.raises(ValueError, match="choose one of toy, toy-dit, sd15"):
         loading.load("sdxl")
 
 

@@ -21,7 +21,7 @@ from diffusers import (
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from refdiff_lite import RefDiff, RefDiffConfig, attention, ranking
-from refdiff_lite.config import VARIANTS
+from refdiff_lite.config import PAPER_VARIANTS, VARIANTS
 from refdiff_lite.latents import ddim_timesteps
 from refdiff_lite.networks import Networks, hub, loading
 from refdiff_lite.networks import clip as towers
@@ -76,7 +76,7 @@ def test_one_batch_does_it_and_nothing_is_done_twice(sd15_nets, photo, masks, mo
     scene = RefDiff(sd15_nets, RefDiffConfig.paper()).set_image(photo, oracle=masks)
     sentences = ["the red thing", "the blue thing", "a thing"]
     scene.segment_all(sentences)
-    for variant in VARIANTS:
+    for variant in PAPER_VARIANTS:
         scene.segment("the red thing", variant)
     handle.remove()
     assert runs == [3]

@@ -178,7 +178,7 @@ def test_noun_hits_counts_the_map_that_picks_its_thing(pipe, monkeypatch):
         monkeypatch.setattr(train_dit, "record_attention", lambda _, turn=turn: painted(turn))
         hits = noun_hits(pipe, [scene], 0.1)
         assert len(hits) == len(scene.things)
-        assert all(h.right == (right, right) and h.chance == 1 / len(scene.things) for h in hits)
+        assert all(h.right() == h.right([0]) == right and h.chance == 1 / len(scene.things) for h in hits)
         assert [h.tinted for h in hits] == [t.tint is not None for t in scene.things]
 
 

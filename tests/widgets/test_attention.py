@@ -241,13 +241,18 @@ def test_what_a_person_typed_stays_text(recorded):
         assert outside not in page.replace("http://www.w3.org/2000/svg", "")
 
 
-def test_repr_and_still(recorded):
-    explorer = AttentionExplorer(recorded(), pinned=[2])
+def test_repr_and_still(recorded, monkeypatch):
+    """The widget, and behind it the still as an output of its own, which a saved notebook shows."""
+    explorer, shown = AttentionExplorer(recorded(), pinned=[2]), []
     assert repr(explorer) == "AttentionExplorer('a cat', mean of layers read, pinned: cat)"
-    data, _ = DisplayFormatter().format(explorer)
-    assert data["text/plain"] == repr(explorer)
-    assert data["image/png"].startswith("iVBOR")
-    assert "application/vnd.jupyter.widget-view+json" in data
+    monkeypatch.setattr("refdiff_lite.widgets.base.display", lambda data, metadata, raw: shown.append((data, metadata)))
+    DisplayFormatter().format(explorer)
+    (widget, _), (still, about) = shown
+    assert "application/vnd.jupyter.widget-view+json" in widget
+    assert "image/png" not in widget
+    assert still["text/plain"] == repr(explorer)
+    assert still["image/png"].startswith("iVBOR")
+    assert repr(explorer) in about["image/png"]["alt"]
 
 
 def test_the_still_shows_what_is_shown(recorded, tmp_path):

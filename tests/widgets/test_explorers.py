@@ -222,11 +222,35 @@ def test_gallery_sorts_and_filters():
     assert explorer.shown() == [1]
 
 
-def test_gallery_says_when_it_is_too_much():
-    with pytest.raises(ValueError, match="show fewer"):
-        gallery_module.frames(items(), 1000)
+def test_what_does_not_fit_is_left_out_of_the_middle(monkeypatch):
+    many = [replace(item, iou=i / 600, image_id=i) for i, item in enumerate(items(6) * 100)]
+    whole = Gallery(many[:40])
+    assert len(whole.items) == 40
+    monkeypatch.setattr(gallery_module, "DATA_BYTES", 60_000)
+    explorer = Gallery(many, "Results")
+    kept = [item.iou for item in explorer.items]
+    assert 10 < len(kept) < 600
+    assert kept == sorted(kept)
+    half = -(-len(kept) // 2)
+    assert kept[:half] == [i / 600 for i in range(half)]
+    assert kept[half:] == [i / 600 for i in range(600 - len(kept) // 2, 600)]
+    assert explorer._meta["title"] == f"Results: of 600 the worst {half} and the best {len(kept) // 2} fit"
+    for item, entry in zip(explorer.items, explorer._meta["entries"], strict=True):
+        assert (item.image_id, round(item.iou, 3)) == (entry["image"], entry["iou"])
+    assert {n for n in explorer.arrays() if n.startswith("image/")} == {f"image/{i.image_id}" for i in explorer.items}
     with pytest.raises(ValueError, match="nothing to show"):
         Gallery([])
+    monkeypatch.setattr(gallery_module, "DATA_BYTES", 100)
+    with pytest.raises(ValueError, match="larger than a page may be"):
+        Gallery(many)
+
+
+def test_a_filter_closes_what_it_leaves_out():
+    explorer = Gallery(items(), opened=1)
+    explorer.style = "noun"
+    assert explorer.opened == 1
+    explorer.style = "toyref"
+    assert explorer.opened == -1
 
 
 @pytest.fixture(scope="module")
@@ -258,11 +282,18 @@ def test_gallery_of_a_run_with_its_model_tells_the_whole_story(run, scene):
     np.testing.assert_allclose(first.scores, np.sort(result.scores["S"].numpy())[::-1])
 
 
-def test_gallery_of_a_long_run_shows_the_worst(run):
+def test_gallery_of_a_long_run_shows_both_ends_of_all(run):
     whole = Gallery.from_run(run, variant="largest")
-    short = Gallery.from_run(run, variant="largest", limit=1)
-    assert short.items[0].iou == min(i.iou for i in whole.items)
-    assert short._meta["title"] == "Results of largest, toyref test: the worst 1 of 3"
+    ious = sorted(i.iou for i in whole.items)
+    for limit, kept, told in (
+        (1, ious[:1], "the worst 1 and the best 0"),
+        (2, [ious[0], ious[-1]], "the worst 1 and the best 1"),
+    ):
+        short = Gallery.from_run(run, variant="largest", limit=limit)
+        assert sorted(i.iou for i in short.items) == kept
+        assert short._meta["title"] == f"Results of largest, toyref test: {told} of 3"
+        short.order = "best"
+        assert short.items[short.shown()[0]].iou == kept[-1]
 
 
 def test_a_sentence_that_failed_is_an_error_with_an_empty_mask(run, sample, tmp_path):

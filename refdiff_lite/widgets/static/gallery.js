@@ -118,6 +118,7 @@ function render(context) {
       why.update();
       style.update();
       wall.replaceChildren(...list.map((i) => cards[i]));
+      if (get("opened") >= 0 && !list.includes(get("opened"))) set("opened", -1); // it does not pass the filters
       if (list.length) stop(cards[list[0]]);
       drawPanel();
       if (get("opened") < 0) sayWall(list);

@@ -20,6 +20,7 @@
   };
   // The address keeps what was chosen: a link or a reload brings the same view back.
   const el = document.getElementById("explorer");
+  el.replaceChildren(); // the still that stands there without JavaScript
   const chosen = Object.keys(state).filter((n) => !n.startsWith("_"));
   const kind = (x) => (Array.isArray(x) ? "list" : typeof x);
   const start = Object.fromEntries(chosen.map((n) => [n, state[n]]));
