@@ -16,7 +16,9 @@ import typer
 from skimage.color import rgb2hsv
 from tqdm.auto import tqdm
 
+from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.files import data_dir, write_text
+from refdiff_lite.images import load_image
 from refdiff_lite.networks import PRESETS, clip
 from refdiff_lite.pipeline import RefDiff
 from refdiff_lite.ranking import visual_features
@@ -59,6 +61,15 @@ def nearest_tint(image: np.ndarray, mask: torch.Tensor, tints: tuple[str, str]) 
     return min(tints, key=lambda t: abs((hue - TINTS[t] + 0.5) % 1 - 0.5))
 
 
+def judge(model: RefDiff, scenes: int = 40) -> list[dict[str, Any]]:
+    """The judge on scenes whose things are known: which of them does it find?"""
+    rows = []
+    for sample in load_toyref("val", limit=scenes):
+        seen = named(model, load_image(sample.path))
+        rows += [{"image": sample.image_id, "noun": n, "there": n in seen} for n in sorted(set(sample.categories))]
+    return rows
+
+
 def main(prompts: Annotated[int, typer.Option(help="Of each kind.")] = 100) -> None:
     """Paint, judge, and write ``data/models/toy/debugging.json``."""
     model, rng = RefDiff.from_preset("toy"), np.random.default_rng(0)
@@ -88,7 +99,7 @@ def main(prompts: Annotated[int, typer.Option(help="Of each kind.")] = 100) -> N
                             "own": round(own, 4), "leak": round(other, 4)})  # fmt: skip
     write_text(
         data_dir() / "models" / "toy" / "debugging.json",
-        json.dumps({"things": things, "colours": colours}, indent=0) + "\n",
+        json.dumps({"things": things, "colours": colours, "judge": judge(model)}, indent=0) + "\n",
     )
     print(f"{np.mean([r['there'] for r in things]):.2f} of things there")
 
