@@ -63,17 +63,24 @@ class Result:
 
     __hash__ = None  # type: ignore[assignment]  # equal results need not be the same object, and arrays have no hash
 
-    def plot(self, path: str | Path | None = None, best: int = 5) -> Figure:
+    def plot(self, path: str | Path | None = None, best: int = 5, truth: np.ndarray | None = None) -> Figure:
         """The whole story in one figure: image, tokens, word map, mask, the best proposals with S_G, S_D and S.
 
         Args:
             path: where to write it as a picture, too. best: how many proposals.
+            truth: (h, w) bool, the object that was meant, where it is known: its outline is drawn, and the proposal
+                that fits it best is always among those shown, with its rank.
+
+        Raises:
+            ValueError: truth has another size than the working size.
         """
         from matplotlib.figure import Figure
 
         from . import viz
 
         image, scores, expression = self.image, self.scores, self.expression
+        if truth is not None and truth.shape != image.shape[:2]:
+            raise ValueError(f"truth is {truth.shape}; give a mask of the working size {image.shape[:2]}")
         figure = Figure(figsize=(12, 6.4), dpi=100, layout="constrained")
         grid = figure.add_gridspec(3, best * 3, height_ratios=[0.5, 3, 2.2])
         note = f"head word: {expression.head}   direction cues: {', '.join(expression.cues) or 'none'}"
@@ -82,13 +89,22 @@ class Result:
         chosen = np.zeros(image.shape[:2], bool) if self.best is None else self.proposals[self.best]
         viz.show_image(image, thirds[0], "image")
         viz.show_map(self.word_map, image, thirds[1], f'word map c of "{expression.head}"')
-        viz.show_mask(chosen, image, thirds[2], f"mask ({self.variant}, {self.generator})")
-        for place, i in enumerate(scores["S"].argsort(descending=True).tolist()[:best]):
+        viz.show_mask(chosen, image, thirds[2], f"mask ({self.variant}, {self.generator})", truth)
+        order = scores["S"].argsort(descending=True).tolist()
+        right = None if truth is None else _closest(self.proposals, truth)
+        shown = order[:best]
+        if right is not None and right not in shown:
+            shown[-1] = right
+        for place, i in enumerate(shown):
             ax = figure.add_subplot(grid[2, place * 3 : place * 3 + 3])
             numbers = f"S {float(scores['S'][i]):+.3f}\nS_G {float(scores['S_G'][i]):+.3f}"
             if scores["S_D"].any():
                 numbers += f"   S_D {float(scores['S_D'][i]):+.3f}"
-            viz.show_mask(self.proposals[i], image, ax, numbers)
+            if i == right:
+                numbers = f"right one, rank {order.index(i) + 1} of {len(order)}\n{numbers}"
+            viz.show_mask(self.proposals[i], image, ax, numbers, truth)
+            if i == right:
+                ax.set_title(ax.get_title(), fontsize=9, color=viz.TRUTH)
             if place == 0:
                 ax.set_title(ax.get_title(), fontsize=9, color=viz.CHOSEN, fontweight="bold")
         if not len(self.proposals):
@@ -119,3 +135,9 @@ class Result:
             "config": self.config.to_dict(),
             "versions": versions(),
         }
+
+
+def _closest(masks: np.ndarray, truth: np.ndarray) -> int | None:
+    """Index of the mask (N, h, w) with the highest IoU with the truth, None if none meets it."""
+    shared = (masks & truth).sum((1, 2))
+    return int((shared / (masks | truth).sum((1, 2)).clip(1)).argmax()) if shared.any() else None

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from .files import write_whole
 
 CMAP = "viridis"
-CHOSEN, OUTLINE = "#e6550d", "#ffffff"
+CHOSEN, TRUTH = "#e6550d", "#0072b2"
+"""A mask's rim, and that of the object which was meant: told apart by colour-blind readers too."""
 _TOKENS_SHOWN = 16
 Picture = tuple[np.ndarray, np.ndarray | None, str]
 """Image, mask or None, caption."""
@@ -47,12 +48,15 @@ def show_map(word_map: np.ndarray, image: np.ndarray | None = None, ax: Axes | N
     return ax
 
 
-def show_mask(mask: np.ndarray, image: np.ndarray, ax: Axes | None = None, title: str = "") -> Axes:
-    """An (H, W) bool mask: what is outside is dimmed, its rim is drawn."""
+def show_mask(
+    mask: np.ndarray, image: np.ndarray, ax: Axes | None = None, title: str = "", truth: np.ndarray | None = None
+) -> Axes:
+    """An (H, W) bool mask: what is outside is dimmed, its rim is orange; the truth's, where it is given, blue."""
     ax = _axes(ax)
     ax.imshow(overlay(image, mask))
-    if mask.any() and not mask.all():
-        ax.contour(mask, levels=[0.5], colors=[CHOSEN], linewidths=1.2)
+    for outline, colour in ((mask, CHOSEN), (truth, TRUTH)):
+        if outline is not None and outline.any() and not outline.all():
+            ax.contour(outline, levels=[0.5], colors=[colour], linewidths=1.2)
     ax.set_title(title, fontsize=9)
     return ax
 
@@ -63,14 +67,22 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[..., None], image, dimmed[image.sum(-1, dtype=np.uint16)][..., None])
 
 
-def save_overlay(image: np.ndarray, mask: np.ndarray, path: Path) -> None:
-    """Write :func:`overlay` as PNG with an orange rim two pixels wide."""
-    from PIL import Image
+def outlined(image: np.ndarray, mask: np.ndarray, truth: np.ndarray | None = None) -> np.ndarray:
+    """:func:`overlay` with rims two pixels wide in the colours of :func:`show_mask`, (H, W, 3) uint8."""
     from skimage.segmentation import find_boundaries
 
     picture = overlay(image, mask)
-    picture[find_boundaries(mask, mode="thick")] = [int(CHOSEN[i : i + 2], 16) for i in (1, 3, 5)]
-    write_whole(path, Image.fromarray(picture).save)
+    for outline, colour in ((mask, CHOSEN), (truth, TRUTH)):
+        if outline is not None:
+            picture[find_boundaries(outline, mode="thick")] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return picture
+
+
+def save_overlay(image: np.ndarray, mask: np.ndarray, path: Path) -> None:
+    """Write :func:`outlined` as PNG."""
+    from PIL import Image
+
+    write_whole(path, Image.fromarray(outlined(image, mask)).save)
 
 
 def show_tokens(pieces: Sequence[str], marked: int, note: str = "", ax: Axes | None = None) -> Axes:

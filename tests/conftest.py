@@ -262,3 +262,36 @@ def pipes():
 def models():
     """Tiny models by the name of their family."""
     return _once(tiny.MODELS)
+
+
+@pytest.fixture(scope="session")
+def nets():
+    """The bundled networks."""
+    from refdiff_lite.networks import load
+
+    return load("toy")
+
+
+@pytest.fixture(scope="session")
+def sample():
+    """A test scene with at least three kinds that can each be named by a noun alone."""
+    from refdiff_lite.datasets.toyref import load_toyref
+
+    return next(s for s in load_toyref("test", "noun") if len(s.records) >= 3)
+
+
+@pytest.fixture
+def image():
+    """(3, 96, 128) in [0, 1]."""
+    return 0.3 + 0.4 * torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def masks():
+    """Four masks of 96 × 128 pixels, the last one smaller than a patch."""
+    out = torch.zeros(4, 96, 128, dtype=torch.bool)
+    out[0, 10:50, 20:70] = True
+    out[1, 60:90, 5:120] = True
+    out[2, :, 64:] = True
+    out[3, 3:6, 3:6] = True  # smaller than a patch
+    return out

@@ -12,21 +12,6 @@ from refdiff_lite.toy.train_clip import SIDE, tokens
 TEXTS = ["the small blue cat", "dog", "a cup, a red car and an owl", "🐱 猫"]
 
 
-@pytest.fixture
-def image():
-    return 0.3 + 0.4 * torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def masks():
-    out = torch.zeros(4, 96, 128, dtype=torch.bool)
-    out[0, 10:50, 20:70] = True
-    out[1, 60:90, 5:120] = True
-    out[2, :, 64:] = True
-    out[3, 3:6, 3:6] = True  # smaller than a patch
-    return out
-
-
 # P, the positional bias
 
 

@@ -6,20 +6,7 @@ import numpy as np
 import pytest
 
 from refdiff_lite import RefDiff
-from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.masks import from_rle
-from refdiff_lite.networks import load
-
-
-@pytest.fixture(scope="module")
-def nets():
-    return load("toy")
-
-
-@pytest.fixture(scope="module")
-def sample():
-    """A test scene with at least three kinds that can each be named by a noun alone."""
-    return next(s for s in load_toyref("test", "noun") if len(s.records) >= 3)
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,7 @@ import torch
 from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.expression import parse
-from refdiff_lite.networks import load
 from refdiff_lite.scene import SENTENCES
-
-
-@pytest.fixture(scope="module")
-def nets():
-    return load("toy")
-
-
-@pytest.fixture(scope="module")
-def sample():
-    """A test scene with at least three kinds that can each be named by a noun alone."""
-    return next(s for s in load_toyref("test", "noun") if len(s.records) >= 3)
 
 
 @pytest.fixture(scope="module")

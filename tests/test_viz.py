@@ -48,3 +48,17 @@ def test_panel_marks_the_head_and_shows_five_proposals(tmp_path):
     marked = [word for word, colour in tokens.items() if colour == mpl.colors.to_rgb(viz.CHOSEN)]
     assert marked == ["car"]
     assert Image.open(tmp_path / "panel.png").size == (1200, 640)
+
+
+def test_panel_shows_the_right_proposal_however_low_it_ranks():
+    image = data_dir() / "toyref" / "test" / "images" / "030000.jpg"
+    result = RefDiff.from_preset("toy").set_image(image).segment("the car on the left", proposals="weak")
+    order = result.scores["S"].argsort(descending=True).tolist()
+    assert len(order) > 5
+    truth = result.proposals[order[-1]]
+    titles = [ax.get_title() for ax in result.plot(truth=truth).axes]
+    assert titles[-1].startswith(f"right one, rank {len(order)} of {len(order)}\n")
+    assert sum("right one" in t for t in titles) == 1
+    assert not any("right one" in ax.get_title() for ax in result.plot().axes)
+    with pytest.raises(ValueError, match="working size"):
+        result.plot(truth=truth[1:])

@@ -14,17 +14,15 @@ from jinja2 import Environment, PackageLoader
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy.ndimage import binary_dilation
-from skimage.segmentation import find_boundaries
 
 from ..datasets import Sample
 from ..files import write_text
 from ..masks import from_rle, resize_nearest
+from ..viz import outlined
 from .metrics import interval
 from .summary import COLUMNS, cell
 
 Row = dict[str, Any]
-TRUTH, CHOSEN = (0, 114, 178), (230, 159, 0)  # told apart by colour-blind readers (Okabe and Ito)
 _LINES = ("-", "--", ":", "-.")
 _LEVELS = np.linspace(0.02, 1, 50)
 FAILURES = 12
@@ -104,16 +102,13 @@ def charts(summary: dict[str, Any], rows: Sequence[Row]) -> list[dict[str, str]]
 
 
 def picture(image: np.ndarray, truth: np.ndarray, mask: np.ndarray, side: int = 320) -> str:
-    """The image with the chosen mask tinted and the truth outlined, as base64 JPEG, its longer side ``side``."""
+    """The image with the chosen mask and the truth, drawn as everywhere, as base64 JPEG, its longer side ``side``."""
     scale = side / max(image.shape[:2])
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     pixels = np.array(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
     truth, mask = (resize_nearest(m, pixels.shape[:2]) for m in (truth, mask))
-    pixels[mask] = 0.6 * pixels[mask] + 0.4 * np.array(CHOSEN)
-    for outline, colour in ((mask, CHOSEN), (truth, TRUTH)):
-        pixels[binary_dilation(find_boundaries(outline), iterations=1)] = colour
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+    Image.fromarray(outlined(pixels, mask, truth)).save(buffer, "JPEG", quality=85)
     return b64encode(buffer.getvalue()).decode()
 
 

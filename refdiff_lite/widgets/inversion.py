@@ -95,10 +95,10 @@ class InversionExplorer(Explorer):
     """Slide through the noise and back: which way of making noise keeps the picture?
 
     Attributes:
-        step: 0 is x_0, T the noise, 2 T the way's end. latents: show the latents instead of the decoded pictures.
+        step: 0 is x_0, T the noise, 2 T the way's end, where it opens: at x_0 all ways are alike. latents: show the latents instead of the decoded pictures.
     """
 
-    _esm = view_module("inversion")
+    _esm = view_module("keep", "inversion")
     step = traitlets.Int(0, min=0).tag(sync=True)
     latents = traitlets.Bool(False).tag(sync=True)
 
@@ -109,7 +109,7 @@ class InversionExplorer(Explorer):
         meta, arrays = frames(journeys)
         title = "Through the noise and back"
         self.show({**meta, "title": title, "ways": list(journeys), "timesteps": self.timesteps}, arrays)
-        self.choose(**choices)
+        self.choose(**{"step": len(self.timesteps) - 1} | choices)
 
     @classmethod
     def from_scene(

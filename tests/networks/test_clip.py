@@ -9,21 +9,6 @@ from refdiff_lite.networks import clip as towers
 from refdiff_lite.toy.train_clip import SIDE, TEXT, VISION
 
 
-@pytest.fixture
-def image():
-    return 0.3 + 0.4 * torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def masks():
-    out = torch.zeros(4, 96, 128, dtype=torch.bool)
-    out[0, 10:50, 20:70] = True
-    out[1, 60:90, 5:120] = True
-    out[2, :, 64:] = True
-    out[3, 3:6, 3:6] = True  # smaller than a patch
-    return out
-
-
 def test_images_at_clips_own_size_as_open_clip_does(clip, half, noise):
     images = list(torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
     found = towers.encode_images(clip, images, half, half)

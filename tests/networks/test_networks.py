@@ -11,18 +11,7 @@ import torch
 
 from refdiff_lite import RefDiff, RefDiffConfig
 from refdiff_lite.datasets.toyref import load_toyref
-from refdiff_lite.networks import from_networks, load
-
-
-@pytest.fixture(scope="module")
-def nets():
-    return load("toy")
-
-
-@pytest.fixture(scope="module")
-def sample():
-    """A test scene with at least three kinds that can each be named by a noun alone."""
-    return next(s for s in load_toyref("test", "noun") if len(s.records) >= 3)
+from refdiff_lite.networks import from_networks
 
 
 def test_threads_share_a_model_and_a_scene(nets):

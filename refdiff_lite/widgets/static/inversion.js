@@ -33,7 +33,7 @@ function render(context) {
       for (let c = 0; c < channels; c++)
         for (let y = 0; y < rows; y++)
           sheet.set(from.subarray(c * cells + y * columns, c * cells + (y + 1) * columns), (Math.floor(c / wide) * rows + y) * wide * columns + (c % wide) * columns);
-      paintMap(pane.canvas, sheet, tall * rows, wide * columns, arrays.palette);
+      paintMap(pane.canvas, sheet, tall * rows, wide * columns, DIVERGING);
     }
 
     // ---- the curve
@@ -70,7 +70,7 @@ function render(context) {
     const where = (s) => (s === 0 ? "x₀" : s < middle ? `there, t = ${meta.timesteps[s]}` : s === middle ? `noise, t = ${meta.timesteps[s]}` : s < last ? `back, t = ${meta.timesteps[s]}` : "back at x₀");
     const slide = slider(view, "Step", "step", { min: 0, max: last, step: 1, show: where });
     const showing = segmented(view, "Picture", "latents", [[false, "Decoded"], [true, "Latents"]]);
-    const scale = h("p", { class: "rdl-note" }, `Four channels, from −${meta.span.toFixed(1)} (dark) over 0 to ${meta.span.toFixed(1)} (bright).`);
+    const scale = h("p", { class: "rdl-note" }, `Four channels, from −${meta.span.toFixed(1)} (blue) over 0 (white) to ${meta.span.toFixed(1)} (orange).`);
 
     function draw() {
       const step = clamp(get("step"), 0, last);
