@@ -182,12 +182,13 @@ largest = {kind: absent.scores_of("hippopotamus", pieces=kind).max() for kind in
 there = absent.scores_of("robot").max()
 print("largest of hippopotamus:", {kind: round(float(m), 2) for kind, m in largest.items()}, f"of robot: {there:.2f}")
 lesson.claim("the last piece of what is absent stays far below the robot", largest["last"] < there / 2)
+lesson.claim("as a sum it has more than half of the robot's peak", largest["sum"] > there / 2)
 lesson.claim(
     "the same word, as a sum, has ten times the peak that it has as a mean", largest["sum"] > 10 * largest["mean"]
 )
 
 # %% [markdown]
-# The sum comes near the robot's peak with a word for which there is nothing to see; the mean hides a last piece that
+# The sum reaches more than half of the robot's peak with a word for which there is nothing to see; the mean hides a last piece that
 # does look somewhere. So compare peaks only between words that were read in the same way, best of one piece each. The
 # toy's 45 nouns are.
 
@@ -268,8 +269,8 @@ checks.guess_settled.against("a" if later < 2 else "b" if later < 10 else "c")
 lesson.claim("the later word settles after the first tenth and in the first half", 2 <= later <= 10)
 
 # %% [markdown]
-# Where things are is decided early, while the picture is still mostly noise. The later steps paint *what* is there. So
-# whoever wants to move a thing must act in the first steps; at the end there is nothing left to move.
+# Where these things are is decided early, while the picture is still mostly noise. So whoever wants to move one must act
+# in the first steps. This is one picture; try others before you make it a rule.
 
 # %% [markdown]
 # ## 5 · In which layer do you look?
@@ -547,6 +548,8 @@ strayed = [r["leak"] > r["own"] for r in judged if r["seen"] != r["asked"]]
 print(f"of these {len(strayed)}, {sum(strayed)} have a colour word that attends more like the other thing")
 lesson.claim("most colour words attend like their own thing", high < 0.5)
 lesson.claim("few things count as the other's colour", high_w < 0.2)
+shown = next(r for r in judged if r["seed"] == 18 and r["noun"] == "mushroom")
+lesson.claim("the mushroom above counts as pink", shown["seen"] == "pink")
 lesson.claim("the maps of colour words do not explain them: none of these words strays", not any(strayed))
 
 # %% [markdown]
@@ -576,8 +579,7 @@ lesson.claim('"dog" looks where "cat" looks', both > 0.5)
 
 # %% [markdown]
 # Both rows look at the same half-painted thing: attention says where a word *would* be, not whether it was wanted. Nor
-# does it say that the word came true: is this a cat? Our judge calls it an orange, and finds its cat above. A tool that
-# took the mean over the batch would mix the two rows, and nobody would notice.
+# does it say that the word came true: would you call this a cat? A tool that took the mean over the batch would mix the two rows, and nobody would notice.
 
 # %% [markdown]
 # ## 9 · Keep it, explore it, and the same for a large model
@@ -631,7 +633,7 @@ AttentionExplorer(attention_of(record), layer=chosen[-1], step=9, pinned=[2, 5])
 # <details><summary>Answers</summary>
 #
 # 1. A pixel's shares sum to 1. What it gives to its noun it cannot give to "a".
-# 2. In the first half, for the words here. The rest paints what is there.
+# 2. In the first half, for the two words here.
 # 3. Of a thing that is there and one that is missing, the first has the larger peak in 7 of 10 pairs. For one picture
 #    it is a hint.
 # </details>
