@@ -228,21 +228,38 @@ def test_what_does_not_fit_is_left_out_of_the_middle(monkeypatch):
     assert len(whole.items) == 40
     monkeypatch.setattr(gallery_module, "DATA_BYTES", 60_000)
     explorer = Gallery(many, "Results")
-    kept = [item.iou for item in explorer.items]
+    meta, _ = explorer.kept()
+    kept = [entry["iou"] for entry in meta["entries"].values()]
     assert 10 < len(kept) < 600
     assert kept == sorted(kept)
     half = -(-len(kept) // 2)
-    assert kept[:half] == [i / 600 for i in range(half)]
-    assert kept[half:] == [i / 600 for i in range(600 - len(kept) // 2, 600)]
-    assert explorer._meta["title"] == f"Results: of 600 the worst {half} and the best {len(kept) // 2} fit"
-    for item, entry in zip(explorer.items, explorer._meta["entries"], strict=True):
-        assert (item.image_id, round(item.iou, 3)) == (entry["image"], entry["iou"])
-    assert {n for n in explorer.arrays() if n.startswith("image/")} == {f"image/{i.image_id}" for i in explorer.items}
+    assert kept[:half] == [round(i / 600, 3) for i in range(half)]
+    assert kept[half:] == [round(i / 600, 3) for i in range(600 - len(kept) // 2, 600)]
+    assert meta["title"] == f"Results: of 600 the worst {half} and the best {len(kept) // 2} fit"
+    assert {n for n in explorer.arrays() if n.startswith("image/")} == {f"image/{i}" for i in meta["entries"]}
+    assert len(explorer.shown()) == len(explorer._meta["entries"]) == 600  # beside a kernel all are there
+    explorer.order = "best"
+    assert explorer.shown()[:2] == [599, 598]
     with pytest.raises(ValueError, match="nothing to show"):
         Gallery([])
     monkeypatch.setattr(gallery_module, "DATA_BYTES", 100)
     with pytest.raises(ValueError, match="larger than a page may be"):
-        Gallery(many)
+        Gallery(many).to_html()
+
+
+def test_what_is_not_packed_is_answered_by_the_kernel(monkeypatch):
+    monkeypatch.setattr(gallery_module, "PACKED", 2)
+    explorer = Gallery(items())
+    (left,) = [i for i in (4,) if f"{i}/masks" not in explorer.arrays()]
+    found = explorer.answer(f"{left}/masks")
+    assert found.keys() == {f"{left}/{part}" for part in ("masks", "map", "scores", "image")}
+    np.testing.assert_array_equal(
+        np.unpackbits(found[f"{left}/masks"], axis=1, bitorder="little")[0].reshape(16, 16), items()[left].mask
+    )
+    assert explorer.answer(f"{left}/full").keys() == {f"{left}/full", f"{left}/fullmasks"}
+    for wrong in ("6/masks", "x/masks", "1/other", "1"):
+        with pytest.raises(ValueError, match="nothing named"):
+            explorer.answer(wrong)
 
 
 def test_a_filter_closes_what_it_leaves_out():
@@ -280,6 +297,7 @@ def test_gallery_of_a_run_with_its_model_tells_the_whole_story(run, scene):
     result = scene.segment(first.text, "gs", "oracle")
     np.testing.assert_array_equal(first.word_map, result.word_map)
     np.testing.assert_allclose(first.scores, np.sort(result.scores["S"].numpy())[::-1])
+    np.testing.assert_array_equal(first.rivals[0], result.proposals[result.best])
 
 
 def test_gallery_of_a_long_run_shows_both_ends_of_all(run):
@@ -294,6 +312,35 @@ def test_gallery_of_a_long_run_shows_both_ends_of_all(run):
         assert short._meta["title"] == f"Results of largest, toyref test: {told} of 3"
         short.order = "best"
         assert short.items[short.shown()[0]].iou == kept[-1]
+
+
+def test_a_runs_pictures_are_decoded_when_they_are_looked_at(run, sample, monkeypatch):
+    monkeypatch.setattr(gallery_module, "PACKED", 1)
+    decoded = []
+    image = type(sample).image
+    monkeypatch.setattr(type(sample), "image", lambda self: decoded.append(self.image_id) or image(self))
+    explorer = Gallery.from_run(run, [sample])
+    assert len(decoded) == 1
+    explorer.answer("2/masks")
+    assert len(decoded) == 2
+
+
+def test_two_runs_are_compared_sentence_by_sentence(run, sample, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    rows = [json.loads(line) for line in (copy / "results.jsonl").read_text().splitlines()]
+    mine = [row for row in rows if row["variant"] == "gs"]
+    empty = to_rle(np.zeros(sample.size, bool))["counts"]
+    flipped = next(k for k, row in enumerate(mine) if row["iou"] >= 0.5)
+    mine[flipped] |= {"iou": 0.0, "rle": empty}
+    (copy / "results.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    explorer = Gallery.from_run(run, variant="gs", compare=copy, change="gained")
+    assert explorer.shown() == [flipped]
+    assert not explorer.items[flipped].other.any()
+    assert Gallery.from_run(copy, variant="gs", compare=run, change="lost").shown() == [flipped]
+    assert Gallery.from_run(run, variant="gs", compare=run, change="lost").shown() == []
+    (copy / "results.jsonl").write_text(json.dumps(mine[0]))
+    with pytest.raises(ValueError, match="run to compare with has no sentence"):
+        Gallery.from_run(run, variant="gs", compare=copy)
 
 
 def test_a_sentence_that_failed_is_an_error_with_an_empty_mask(run, sample, tmp_path):

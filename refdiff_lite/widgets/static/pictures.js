@@ -51,6 +51,19 @@ function paintMask(canvas, mask, height, width, rim) {
   context.putImageData(pixels, 0, 0);
 }
 
+/** The colour of what was meant, as in Python's figures. */
+const TRUTH = "#0072b2";
+
+/** Draws the rim of a mask (h, w) of 0 and 1 over what the canvas shows, one pixel wide. */
+function paintRim(canvas, mask, height, width, colour) {
+  const context = canvas.getContext("2d");
+  const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x];
+  context.fillStyle = colour;
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++)
+      if (mask[y * width + x] && !(inside(x - 1, y) && inside(x + 1, y) && inside(x, y - 1) && inside(x, y + 1))) context.fillRect(x, y, 1, 1);
+}
+
 /**
  * A picture: the image, a canvas over it, a frame around one cell. `onpoint(place)` gets [row, column] as shares of
  * the picture or null, `onpick(place)` a click or Enter, arrows walk over cells of `grid()`. `onbox([top, left, bottom,
