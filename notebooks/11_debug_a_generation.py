@@ -579,7 +579,8 @@ lesson.claim('"dog" looks where "cat" looks', both > 0.5)
 
 # %% [markdown]
 # Both rows look at the same half-painted thing: attention says where a word *would* be, not whether it was wanted. Nor
-# does it say that the word came true: would you call this a cat? A tool that took the mean over the batch would mix the two rows, and nobody would notice.
+# does it say that the word came true: would you call this a cat? A tool that took the mean over the batch would mix the
+# two rows, and nobody would notice.
 
 # %% [markdown]
 # ## 9 · Keep it, explore it, and the same for a large model
