@@ -169,6 +169,16 @@ class Record:
                 show_map(self.word_map(cell[0], row, **{**which, **cell[2]}), picture, ax, cell[1])
         return figure
 
+    def to_html(self, image: int | None = None) -> str:
+        """One page with the explorer of an image inside, to hand out; see :func:`widgets.traced.attention_of`."""
+        from .widgets.attention import AttentionExplorer
+        from .widgets.traced import attention_of
+
+        explorer = AttentionExplorer(attention_of(self, image))
+        page = explorer.to_html()
+        explorer.close()
+        return page
+
     def save(self, path: str | Path) -> Path:
         """Write everything into one safetensors file, with JSON in its header; nothing in it can run."""
         from safetensors.torch import save_file

@@ -101,3 +101,10 @@ def test_stills(record):
     assert [ax.get_title() for ax in figure.axes] == [f'"dog" {n}' for n in record.layers]
     shown = figure.axes[0].images[-1].get_array()
     np.testing.assert_allclose(shown, record.word_map("dog", layer=record.layers[0]), atol=1e-6)
+
+
+def test_a_record_is_a_page_that_asks_for_nothing(record):
+    page = record.to_html()
+    assert page.startswith("<!doctype html>")
+    assert "https://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert all(f'"{word}"' in page for word in ("dog", "left", "cat"))
