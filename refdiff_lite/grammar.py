@@ -217,7 +217,7 @@ def _is_cue(words: list[str], start: int, end: int, head: str) -> bool:
     denied = next((w for w in words[:start][::-1] if w not in (*to, "on", "at", "in", "one")), "")
     after, then = [*(w for w in words[end:] if w not in ("the", "a", "this")), "", ""][:2]
     behind = [w for w in words[end:] if w not in ("the", "a", "this")]
-    if behind[:2] == ["side", "of"]:  # "on the right side of the clock"
+    if behind[:2] == ["side", "of"] and head != "side":  # "vase on the right side of the clock"
         after, then = "of", [*behind[2:], ""][0]
     if after == "of":
         return then in IMAGE  # "left of the dog", but "left of the picture"

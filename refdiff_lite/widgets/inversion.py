@@ -95,7 +95,8 @@ class InversionExplorer(Explorer):
     """Slide through the noise and back: which way of making noise keeps the picture?
 
     Attributes:
-        step: 0 is x_0, T the noise, 2 T the way's end, where it opens: at x_0 all ways are alike. latents: show the latents instead of the decoded pictures.
+        step: 0 is x_0, T the noise, 2 T the way's end, where it opens: at x_0 all ways are alike.
+        latents: show the latents instead of the decoded pictures.
     """
 
     _esm = view_module("keep", "inversion")

@@ -159,7 +159,8 @@ def test_the_tour(chromium, watched, lab):
     # InversionExplorer: slider by keyboard, then a click on the curve, then the latents
     way = views["Through"].first
     way.scroll_into_view_if_needed()
-    way.get_by_role("slider").focus()
+    way.get_by_role("slider").focus()  # it opens at the way's end
+    page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     read(folder, lambda s: s["inversion"]["step"] == 1)
     way.locator(".rdl-cursor").locator("..").click()
