@@ -81,7 +81,11 @@ def frames(items: Sequence[Item], facts: Sequence[Facts], budget: int) -> dict[s
 
 
 def _entry(facts: Facts) -> dict[str, Any]:
-    told: dict[str, Any] = {"image": facts.image_id, "size": _fitted(facts.size, SIDE), "full": _fitted(facts.size, FULL_SIDE)}
+    told: dict[str, Any] = {
+        "image": facts.image_id,
+        "size": _fitted(facts.size, SIDE),
+        "full": _fitted(facts.size, FULL_SIDE),
+    }
     told |= {"text": facts.text, "head": facts.head, "style": facts.style, "iou": round(facts.iou, 3)}
     if facts.other_iou is not None:
         told |= {"other": round(facts.other_iou, 3), "change": facts.change}
