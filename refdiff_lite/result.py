@@ -101,7 +101,7 @@ class Result:
             if scores["S_D"].any():
                 numbers += f"   S_D {float(scores['S_D'][i]):+.3f}"
             if i == right:
-                numbers = f"right one, rank {order.index(i) + 1} of {len(order)}\n{numbers}"
+                numbers = f"closest to the truth, rank {order.index(i) + 1} of {len(order)}\n{numbers}"
             viz.show_mask(self.proposals[i], image, ax, numbers, truth)
             if i == right:
                 ax.set_title(ax.get_title(), fontsize=9, color=viz.TRUTH)

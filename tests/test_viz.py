@@ -57,8 +57,8 @@ def test_panel_shows_the_right_proposal_however_low_it_ranks():
     assert len(order) > 5
     truth = result.proposals[order[-1]]
     titles = [ax.get_title() for ax in result.plot(truth=truth).axes]
-    assert titles[-1].startswith(f"right one, rank {len(order)} of {len(order)}\n")
-    assert sum("right one" in t for t in titles) == 1
-    assert not any("right one" in ax.get_title() for ax in result.plot().axes)
+    assert titles[-1].startswith(f"closest to the truth, rank {len(order)} of {len(order)}\n")
+    assert sum("closest to the truth" in t for t in titles) == 1
+    assert not any("closest to the truth" in ax.get_title() for ax in result.plot().axes)
     with pytest.raises(ValueError, match="working size"):
         result.plot(truth=truth[1:])

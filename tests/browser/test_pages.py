@@ -2,9 +2,11 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
@@ -233,6 +235,32 @@ def test_inversion_slides(open_page, inversion):
     assert len(orange)
     assert (blue[:, 2] > blue[:, 0]).all()  # negative
     assert (orange[:, 0] > orange[:, 2]).all()  # positive
+
+
+def test_inversion_keeps_what_it_shows(open_page, inversion, tmp_path):
+    page = open_page(inversion)
+    with page.expect_download() as found:
+        page.get_by_role("button", name="CSV").click()
+    lines = Path(found.value.path()).read_text().splitlines()
+    assert len(lines) == 1 + 3 * 7
+    assert lines[7] == "random,6,0,16"
+    pictures = []
+    for step in ("End", "Home"):
+        page.get_by_role("slider", name="Step").focus()
+        page.keyboard.press(step)
+        with page.expect_download() as found:
+            page.get_by_role("button", name="PNG").click()
+        pictures.append(np.asarray(Image.open(found.value.path()).convert("RGB"), int))
+    way = pictures[0][70:-60, 24:504], pictures[1][70:-60, 24:504]
+    assert np.abs(way[0] - way[1]).mean() > 20  # the frame shown, not the strip's first
+    page.set_viewport_size({"width": 390, "height": 844})
+    edge = page.eval_on_selector(".rdl-chart", "e => e.getBoundingClientRect().right")
+    assert (
+        page.eval_on_selector_all(
+            ".rdl-chart g text", "t => Math.max(...t.map((e) => e.getBoundingClientRect().right))"
+        )
+        <= edge
+    )
 
 
 def test_gallery_filters_opens_and_comes_back(open_page, gallery):

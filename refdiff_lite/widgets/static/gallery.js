@@ -129,7 +129,7 @@ function render(context) {
         h("li", { class: k ? "rdl-score" : "rdl-score rdl-sum" }, rival(k), h("i", { style: `width:${2 + (98 * Math.max(0, s)) / top}%` }), h("small", {}, fixed(s, 3)))));
       const step = (text, label, by) => h("button", { type: "button", class: "rdl-plain", "aria-label": label, disabled: list[at + by] === undefined, onclick: () => go(by) }, text);
       const masked = (label, which) => pane(i, label, (canvas) => {
-        paintMask(canvas, ...mask(i, which), rim());
+        paintMask(canvas, ...mask(i, which), which === 1 ? TRUTH : rim());
         if (which !== 1) paintRim(canvas, ...mask(i, 1), TRUTH);
       });
       panes = !here ? [] : [

@@ -14,10 +14,12 @@ function render(context) {
     const blank = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
 
     // ---- pictures: one strip a way, moved under its window; latents in four channels
+    const strips = {};
     const panes = meta.ways.map((way) => {
       const pane = picturePane(view, blank, meta.size[1] / meta.size[0], { label: names[way] ?? way });
       pane.stage.style.backgroundImage = `url("${pictureUrl(arrays[`${way}/strip`])}")`;
       pane.stage.style.backgroundSize = `${(last + 1) * 100}% 100%`;
+      strips[way] = h("img", { src: pictureUrl(arrays[`${way}/strip`]) });
       pane.title.textContent = names[way] ?? way;
       pane.el.classList.add(`rdl-way-${way}`);
       return { way, ...pane };
@@ -37,7 +39,7 @@ function render(context) {
     }
 
     // ---- the curve
-    const [width, height, left, right, top, bottom] = [760, 250, 58, 150, 14, 34];
+    const [width, height, left, right, top, bottom] = [760, 250, 66, 196, 14, 34];
     const x = (step) => left + (step / last) * (width - left - right);
     const y = (value) => height - bottom - (clamp(value, 0, meta.top) / meta.top) * (height - top - bottom);
     const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "rdl-chart", role: "img", "aria-label": "PSNR of the three ways over the steps" });
@@ -72,6 +74,23 @@ function render(context) {
     const showing = segmented(view, "Picture", "latents", [[false, "Decoded"], [true, "Latents"]]);
     const scale = h("p", { class: "rdl-note" }, `Four channels, from −${meta.span.toFixed(1)} (blue) over 0 (white) to ${meta.span.toFixed(1)} (orange).`);
 
+    const button = (text, act) => h("button", { type: "button", class: "rdl-quiet", onclick: act }, text);
+    const keep = h("div", { class: "rdl-keep", role: "group", "aria-label": "keep what you see" },
+      button("PNG", async () => download("refdiff-inversion.png", await panesAsPicture(view, stills(), where(get("step"))))),
+      button("CSV", () => {
+        const lines = meta.ways.flatMap((way) => meta.timesteps.map((t, s) => [way, s, t, Number(db(way, s).toPrecision(6))].join(",")));
+        download("refdiff-inversion.csv", new Blob([["way,step,timestep,psnr", ...lines, ""].join("\n")], { type: "text/csv" }));
+      }));
+
+    /** The panes with the frame shown cut out of its strip, for a canvas knows no moving background. */
+    function stills() {
+      return panes.map((pane) => {
+        const canvas = h("canvas", { width: meta.size[1], height: meta.size[0] });
+        if (!get("latents")) canvas.getContext("2d").drawImage(strips[pane.way], -clamp(get("step"), 0, last) * meta.size[1], 0);
+        return { ...pane, canvas: get("latents") ? pane.canvas : canvas };
+      });
+    }
+
     function draw() {
       const step = clamp(get("step"), 0, last);
       const latents = get("latents");
@@ -95,7 +114,7 @@ function render(context) {
     root.append(
       h("header", {}, h("h2", {}, meta.title), h("p", {}, "Slide, or drag along the curve. PSNR is against the VAE’s own picture of x₀.")),
       h("div", { class: "rdl-stages rdl-three" }, panes.map((p) => p.el)), scale,
-      h("div", { class: "rdl-split rdl-journey" }, chart, h("div", { class: "rdl-controls" }, slide.el, showing.el)), live.el,
+      h("div", { class: "rdl-split rdl-journey" }, chart, h("div", { class: "rdl-controls" }, slide.el, showing.el, keep)), live.el,
     );
     draw();
   });

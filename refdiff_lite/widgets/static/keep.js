@@ -29,7 +29,7 @@ async function panesAsPicture(view, panes, heading) {
     context.fillText(`${p.title.textContent}  ${p.note.textContent}`, x, top - 10, width);
     context.drawImage(p.stage.querySelector("img"), x, top, width, tall);
     const over = getComputedStyle(p.canvas);
-    context.globalAlpha = Number(over.opacity);
+    context.globalAlpha = p.canvas.isConnected ? Number(over.opacity) : 1;
     context.imageSmoothingEnabled = over.imageRendering !== "pixelated";
     if (!p.canvas.hidden && p.canvas.width) context.drawImage(p.canvas, x, top, width, tall);
     context.globalAlpha = 1;
