@@ -79,7 +79,7 @@ def markdown(report: dict[str, Any]) -> str:
     text = (
         f"# What came after Ref-Diff, on the networks {report['preset']}, as `python -m studies.successors` writes it\n\n"
         f"ToyRef, {images}. "
-        "Percent, with 95 % intervals by image; * where the paired difference from full leaves out 0. The columns of the five "
+        "Percent, with 95 % intervals by image; * where the paired difference from full leaves out 0 (of accuracy and mIoU; oIoU has none). The columns of the five "
         "styles, `all` is the four without toyref-ord. Constants: the papers' where they are known; those of relations were "
         "chosen on val. g makes its own (weak) proposals. With several comparisons in a table about one in twenty stars is chance.\n\n"
         "Read relations with care: toyref-g and toyref-ord are made from templates, by the centres of things, and our parser "
