@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers bench-growth tune measure ablation successors pictures train-toy data api dist clean
+.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers bench-growth bench-live tune measure ablation live successors pictures train-toy data api dist clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -48,6 +48,9 @@ $(COLAB)/installed: pyproject.toml tests/colab.txt
 test-colab: $(COLAB)/installed ## the quick tests with Colab's versions, in .venv-colab (all: MARKED=)
 	OMP_NUM_THREADS=1 $(COLAB)/bin/python -m pytest $(if $(MARKED),-m "$(MARKED)") --ignore=tests/browser
 
+bench-live: install chromium ## the live page beside PyTorch: first mask, sentences, memory, weight
+	$(BIN)/python benchmarks/bench_live.py
+
 bench-explorers: install chromium ## hover, slider and opening times of the explorers; benchmarks/bench_explorers.json
 	$(BIN)/python benchmarks/bench_explorers.py
 
@@ -76,6 +79,10 @@ evaluate: install ## README's tables, on ToyRef test and unseen; goes on after a
 	$(BIN)/refdiff-lite evaluate toyref --split unseen --proposals oracle --out out/unseen-oracle $(FLAGS)
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %) $(FLAGS)
 	$(BIN)/python -m studies.results out/test-oracle out/unseen-oracle out/test-felzenszwalb
+
+live: install ## the page in which Ref-Diff runs: out/live/ for a web server, out/live.html to hand out
+	$(BIN)/refdiff-lite live --out out/live
+	$(BIN)/refdiff-lite live --out out/live.html
 
 successors: install ## what came after Ref-Diff, measured; data/models/toy/successors.md (PRESET=toy-dit: the transformer)
 	$(BIN)/python -m studies.successors --preset $(or $(PRESET),toy)

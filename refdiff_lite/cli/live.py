@@ -25,5 +25,7 @@ def live(
 
         typer.echo("exporting the networks: a minute the first time …")
         page = build(out, one_file=out.suffix in (".html", ".htm"))
-    size = sum(p.stat().st_size for p in (page.parent.rglob("*") if page.name == "index.html" else [page]) if p.is_file())
+    size = sum(
+        p.stat().st_size for p in (page.parent.rglob("*") if page.name == "index.html" else [page]) if p.is_file()
+    )
     typer.echo(f"-> {page} ({size / 1e6:.1f} MB)")

@@ -132,7 +132,10 @@ def _parts(networks: Networks) -> dict[str, _Part]:
             ("coarse", "fine"),
         ),
         "clip-image": _Part(
-            ClipImage, {"pixels": torch.zeros(3, 3, 2 * seen, 2 * seen), "hidden": torch.zeros(261, 261)}, ("features",), free
+            ClipImage,
+            {"pixels": torch.zeros(3, 3, 2 * seen, 2 * seen), "hidden": torch.zeros(261, 261)},
+            ("features",),
+            free,
         ),
         "clip-text": _Part(ClipText, {"ids": torch.zeros(2, tokens, dtype=torch.int32)}, ("features",)),
     }
@@ -161,6 +164,7 @@ def export(networks: Networks, folder: Path) -> list[list[str]]:
             module, (), kwargs=part.inputs, dynamo=True, opset_version=20, output_names=list(part.outputs),
             dynamic_shapes=part.dynamic, verbose=False,
         )  # fmt: skip
+        assert program is not None
         onnx.save(_slim(program.model_proto), folder / f"{name}.onnx")
     return [list(grid) for grid in Unet(networks).maps(**parts["unet"].inputs)]
 

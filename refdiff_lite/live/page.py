@@ -29,7 +29,7 @@ RUNTIME = "1.30.0"
 _RUNTIME_SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
 _STAGES = ("grammar", "tokens", "stages", "felzenszwalb", "worker")
 _POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src \'unsafe-inline\' '
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline' "
     "'wasm-unsafe-eval' blob:; worker-src blob:; style-src 'unsafe-inline'; img-src data: blob:\">\n"
 )
 
@@ -48,7 +48,9 @@ def _npm() -> list[str]:
         return [str(node), str(home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
     if found := shutil.which("npm"):
         return [found]
-    raise OSError("npm is needed once, to fetch what runs the networks: pip install 'refdiff-lite[web]', or install Node.js")
+    raise OSError(
+        "npm is needed once, to fetch what runs the networks: pip install 'refdiff-lite[web]', or install Node.js"
+    )
 
 
 def fetch(package: str, version: str, sha256: str) -> Path:
@@ -162,4 +164,3 @@ def build(out: Path, *, one_file: bool) -> Path:
     write_text(folder / "LICENSES.txt", licence)
     write_text(folder / "index.html", page)
     return folder / "index.html"
-

@@ -101,7 +101,10 @@ def test_the_rule_and_the_tokens_are_python_s(chromium, toy):
         "’s cat", "a" * 50 + " cup", "İstanbul cup on right", "please show me the Left-most DOG", "", "?!", "x" * 1001,
     ]  # fmt: skip
     rng = random.Random(0)
-    texts += ["".join(rng.choice("abc dé'’,-!?🐱1২ cat left the\u0301 İ") for _ in range(rng.randint(1, 30))) for _ in range(300)]
+    texts += [
+        "".join(rng.choice("abc dé'’,-!?🐱1২ cat left the\u0301 İ") for _ in range(rng.randint(1, 30)))
+        for _ in range(300)
+    ]
     tokenizer = toy.networks.tokenizer
 
     def units(text, i):  # JavaScript counts in units of 16 bits
@@ -161,7 +164,10 @@ def test_two_hundred_expressions_are_answered_as_in_python(live, toy):
     count, disagree, worst = 0, [], 0.0
     for sample in load_toyref("test")[100:]:
         scene = toy.set_image(sample.image())
-        live.set_input_files("input[aria-label='own picture']", {"name": "scene.png", "mimeType": "image/png", "buffer": png(sample.image())})
+        live.set_input_files(
+            "input[aria-label='own picture']",
+            {"name": "scene.png", "mimeType": "image/png", "buffer": png(sample.image())},
+        )
         settle(live)
         for record in sample.records:
             live.evaluate("(text) => refdiff.work(() => refdiff.ask(text))", record.text)
@@ -213,7 +219,9 @@ def test_a_sentence_is_typed_and_its_mask_is_seen(live):
     settle(live)
     live.click(".rdl-sees summary")
     live.wait_for_selector(".rdl-sees img")
-    widths = live.eval_on_selector_all(".rdl-sees img", "all => Promise.all(all.map(async i => { await i.decode(); return i.naturalWidth; }))")
+    widths = live.eval_on_selector_all(
+        ".rdl-sees img", "all => Promise.all(all.map(async i => { await i.decode(); return i.naturalWidth; }))"
+    )
     assert widths == [64, 128]
 
 
@@ -223,7 +231,10 @@ def test_noise_and_layers_change_the_map_and_nothing_stale_stays(live):
 
     type_sentence(live, "dog")
     before = current()
-    live.eval_on_selector(".live-knobs input", "e => { e.value = 12; e.dispatchEvent(new Event('input')); e.dispatchEvent(new Event('change')); }")
+    live.eval_on_selector(
+        ".live-knobs input",
+        "e => { e.value = 12; e.dispatchEvent(new Event('input')); e.dispatchEvent(new Event('change')); }",
+    )
     settle(live)
     assert "t = 601" in live.inner_text(".live-knobs output")
     noisy = current()
@@ -249,7 +260,9 @@ def test_weak_proposals_are_ranked_by_clip_only_once_that_is_worked_out(live, to
 def test_any_picture_is_cut_to_its_middle_square_and_junk_is_refused_in_words(live):
     wide = np.zeros((90, 300, 3), np.uint8)
     wide[:, 105:195] = (0, 200, 0)
-    live.set_input_files("input[aria-label='own picture']", {"name": "wide.png", "mimeType": "image/png", "buffer": png(wide)})
+    live.set_input_files(
+        "input[aria-label='own picture']", {"name": "wide.png", "mimeType": "image/png", "buffer": png(wide)}
+    )
     settle(live)
     colour = live.evaluate(
         """async () => { const image = new Image(); image.src = document.querySelector(".live-view .rdl-stage img").src; await image.decode();
@@ -257,7 +270,9 @@ def test_any_picture_is_cut_to_its_middle_square_and_junk_is_refused_in_words(li
         return [image.naturalWidth, ...c.getImageData(3, 64, 1, 1).data, ...c.getImageData(124, 64, 1, 1).data]; }"""
     )
     assert colour == [128, 0, 200, 0, 255, 0, 200, 0, 255]
-    live.set_input_files("input[aria-label='own picture']", {"name": "notes.txt", "mimeType": "image/png", "buffer": b"no picture"})
+    live.set_input_files(
+        "input[aria-label='own picture']", {"name": "notes.txt", "mimeType": "image/png", "buffer": b"no picture"}
+    )
     settle(live)
     assert "notes.txt is no picture" in live.inner_text(".rdl-error >> nth=0")
     live.click(".live-scene >> nth=1")
@@ -280,7 +295,16 @@ def test_the_address_brings_the_same_view_back(chromium, watched, live, built):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_nothing_is_cut_off_and_axe_has_no_serious_finding(chromium, watched, built, scheme):
-    tab = opened(chromium, watched, built[0].as_uri(), width=390, offline=True, color_scheme=scheme, has_touch=True, is_mobile=True)
+    tab = opened(
+        chromium,
+        watched,
+        built[0].as_uri(),
+        width=390,
+        offline=True,
+        color_scheme=scheme,
+        has_touch=True,
+        is_mobile=True,
+    )
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     found = Axe().run(tab).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"][:120]) for v in found if v["impact"] in ("serious", "critical")] == []
