@@ -142,8 +142,16 @@ class AttentionExplorer(Explorer):
             steps: indices into ``scene.timesteps`` (default: the config's, then noisier ones); the first is shown first.
             layers: regular expression of the layers to record.
             head_word: the word to look for, where the rule's choice is wrong or is not read.
+
+        Raises:
+            ValueError: the model is neither Stable Diffusion 1 nor 2; says how to explore it.
         """
-        config = scene.config
+        config, nets = scene.config, scene.model.networks
+        if not nets.own_pass:
+            raise ValueError(
+                f"from_scene reads Stable Diffusion 1 and 2; for {type(nets.sd).__name__} take "
+                "AttentionExplorer(attention_of(look(pipe, image, sentence)))"
+            )
         default = (config.denoise_steps[0], config.num_steps // 4, config.num_steps // 2)
         chosen = list(dict.fromkeys(default if steps is None else steps))
         explorer = cls(collect(scene, sentence, chosen, layers, head_word), **start)
