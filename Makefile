@@ -73,10 +73,11 @@ lesson-table: install ## run all lessons; cells, words, figures, exercises and s
 lab: install ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/README.md
 
-METHODS := g gs ds full random largest oracle cropping region-token global-local
+VARIANTS := g gs ds full refam concept hybridgl relations
+METHODS := $(VARIANTS) random largest oracle cropping region-token global-local
 evaluate: install ## README's tables, on ToyRef test and unseen; goes on after a stop (new weights: make evaluate FLAGS=--fresh)
-	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle $(FLAGS)
-	$(BIN)/refdiff-lite evaluate toyref --split unseen --proposals oracle --out out/unseen-oracle $(FLAGS)
+	$(BIN)/refdiff-lite evaluate toyref --split test --proposals oracle --out out/test-oracle $(VARIANTS:%=--variant %) $(FLAGS)
+	$(BIN)/refdiff-lite evaluate toyref --split unseen --proposals oracle --out out/unseen-oracle $(VARIANTS:%=--variant %) $(FLAGS)
 	$(BIN)/refdiff-lite evaluate toyref --split test --proposals felzenszwalb --out out/test-felzenszwalb $(METHODS:%=--variant %) $(FLAGS)
 	$(BIN)/python -m studies.results out/test-oracle out/unseen-oracle out/test-felzenszwalb
 

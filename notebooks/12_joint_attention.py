@@ -74,11 +74,11 @@ print("first pixel to pixels, to words:", [round(float(toy[0, part].sum()), 2) f
 # %%
 pipe = load_dit()
 blocks = list(pipe.transformer.transformer_blocks)
-sentence, t = "the brown chair on the right", 0.3
+sentence, t = "the small chair on the right", 0.3
 scene = make_scene("val", 0)
 places = {
     word: token_positions(pipe.tokenizer, sentence, (sentence.index(word), sentence.index(word) + len(word)))
-    for word in ("brown", "chair", "right")
+    for word in ("small", "chair", "right")
 }
 
 
@@ -542,14 +542,17 @@ lesson.claim("no pixel's vector is twice as long as the median", ratio < 2)
 
 # %%
 magnets = sentence + " . with to pink"
+content = [key for keys in places.values() for key in keys]
+spoken = len(pipe.tokenizer(sentence).input_ids) - 1  # where the sentence ends
+others = [key for key in range(1, spoken) if key not in content]
 groups = {}
 for text in (sentence, magnets):
     last = len(pipe.tokenizer(text).input_ids) - 1
     paid = torch.stack([all_blocks(s, text, t) for s in some])[:, :, :n, n:].mean((0, 1, 2))
     paid = paid / paid.sum()
     groups[text] = {
-        "start": float(paid[0]), "the, on, the": float(paid[[1, 4, 5]].sum()), "brown, chair, right": float(paid[[2, 3, 6]].sum()),
-        "magnets": float(paid[7:last].sum()), "end and padding": float(paid[last:].sum()),
+        "start": float(paid[0]), "the, on, the": float(paid[others].sum()), "small, chair, right": float(paid[content].sum()),
+        "magnets": float(paid[spoken:last].sum()), "end and padding": float(paid[last:].sum()),
     }  # fmt: skip
 figure, ax = plt.subplots(figsize=(7, 1.9))
 for row, parts in enumerate(groups.values()):
@@ -572,7 +575,7 @@ lesson.claim(
     "the magnets take their share from there",
     drawn["magnets"] > 0.2 and drawn["end and padding"] < plain["end and padding"] - 0.15,
 )
-own = [x["the, on, the"] + x["brown, chair, right"] for x in (plain, drawn)]
+own = [x["the, on, the"] + x["small, chair, right"] for x in (plain, drawn)]
 lesson.claim("the sentence's own words keep more than two thirds of theirs", own[1] > 2 / 3 * own[0])
 
 # %% [markdown]

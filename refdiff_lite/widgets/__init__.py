@@ -5,8 +5,9 @@ JavaScript (``static/``), and a still picture. ``save_html`` writes one file tha
 """
 
 from .attention import AttentionExplorer
+from .comparison import AttentionComparison
 from .gallery import Gallery
 from .inversion import InversionExplorer
 from .playground import SegmentationPlayground
 
-__all__ = ["AttentionExplorer", "Gallery", "InversionExplorer", "SegmentationPlayground"]
+__all__ = ["AttentionComparison", "AttentionExplorer", "Gallery", "InversionExplorer", "SegmentationPlayground"]
