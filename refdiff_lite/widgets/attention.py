@@ -59,7 +59,7 @@ class AttentionExplorer(Explorer):
         smooth: bilinear rather than nearest. opacity: of the map over the image, in [0, 1].
     """
 
-    _esm = view_module("ask", "keep", "overview", "attention")
+    _esm = view_module("ask", "keep", "overview", "sentence", "attention")
     pinned = traitlets.List(traitlets.Int()).tag(sync=True)
     compare = traitlets.Bool(False).tag(sync=True)
     pixel = traitlets.List(traitlets.Float()).tag(sync=True)
@@ -71,6 +71,8 @@ class AttentionExplorer(Explorer):
     scale = traitlets.Enum(SCALES, SCALES[0]).tag(sync=True)
     smooth = traitlets.Bool(True).tag(sync=True)
     opacity = traitlets.Float(0.75, min=0, max=1).tag(sync=True)
+    _asks = traitlets.Bool(False).tag(sync=True)
+    _error = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, attention: Attention, **start: Any) -> None:
         """Show what was recorded; :meth:`from_scene` is the short way.
@@ -80,6 +82,7 @@ class AttentionExplorer(Explorer):
         """
         self.scene: Scene | None = None
         super().__init__()
+        self.on_msg(self._asked_a_sentence)
         self._take(attention)
         self.choose(**{"layer": next(iter(choices(attention))), **start})
 
@@ -102,6 +105,16 @@ class AttentionExplorer(Explorer):
         with self.hold_sync():
             self._take(found)
             self.pinned = []
+
+    def _asked_a_sentence(self, _: Any, content: Any, __: Any) -> None:
+        """A view asks for a sentence; what was wrong with it goes back in words."""
+        if not isinstance(content, dict) or not isinstance(content.get("sentence"), str):
+            return
+        self._error = ""
+        try:
+            self.ask(content["sentence"])
+        except ValueError as error:
+            self._error = str(error)
 
     def _about(self) -> dict[str, Any]:
         attention, named, sizes = self.attention, choices(self.attention), grids(self.attention)
@@ -155,7 +168,7 @@ class AttentionExplorer(Explorer):
         default = (config.denoise_steps[0], config.num_steps // 4, config.num_steps // 2)
         chosen = list(dict.fromkeys(default if steps is None else steps))
         explorer = cls(collect(scene, sentence, chosen, layers, head_word), **start)
-        explorer.scene = scene
+        explorer.scene, explorer._asks = scene, True
         return explorer
 
     @traitlets.validate("pinned")

@@ -176,6 +176,11 @@ class Explorer(anywidget.AnyWidget):
         write_whole(Path(path), lambda file: file.write_bytes(self.still()))
         return Path(path)
 
+    def save_svg(self, path: str | Path) -> Path:
+        """Write :meth:`figure` with text and axes as vectors; pictures stay pictures."""
+        write_whole(Path(path), lambda file: self.figure().savefig(file, format="svg"))
+        return Path(path)
+
     def _ipython_display_(self, **kwargs: Any) -> None:
         """Show the widget, and behind it the still picture as an output of its own.
 

@@ -119,7 +119,7 @@ def live_page(chromium, watched):
             explorers[i].send = lambda answer, buffers=None: sent.append(
                 [answer, base64.b64encode(buffers[0]).decode() if buffers else None]
             )
-            explorers[i]._asked_by_a_view(explorers[i], content, [])
+            explorers[i]._handle_custom_msg(content, [])  # as a message of the page reaches it
             return sent
 
         page.expose_function("kernel", kernel)

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -278,3 +279,68 @@ def test_another_sentence_takes_the_place_of_the_first(live_page, scene):
     assert explorer.slice.step == 1
     page.keyboard.press("Escape")
     expect(page.locator(".rdl")).to_have_count(1)
+
+
+def test_what_was_chosen_can_be_undone_and_done_again(open_page, recorded):
+    page = open_page(AttentionExplorer(recorded()))
+    undo, redo = page.get_by_role("button", name="undo"), page.get_by_role("button", name="redo")
+    expect(undo).to_be_disabled()
+    chips = page.locator(".rdl-chip")
+    chips.nth(1).click()
+    page.wait_for_timeout(400)
+    page.locator("label", has_text="Crisp").click()
+    page.wait_for_timeout(400)
+    undo.click()
+    expect(page.get_by_label("Smooth")).to_be_checked()
+    expect(chips.nth(1)).to_have_attribute("aria-pressed", "true")
+    chips.nth(1).press("Control+z")
+    expect(chips.nth(1)).to_have_attribute("aria-pressed", "false")
+    expect(undo).to_be_disabled()
+    chips.nth(1).press("Control+Shift+Z")
+    redo.click()
+    expect(chips.nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_label("Crisp")).to_be_checked()
+    expect(redo).to_be_disabled()
+
+
+def test_a_vector_picture_holds_text_and_both_layers(open_page, recorded, chromium):
+    page = open_page(AttentionExplorer(recorded(), pinned=[1, 2]))
+    with page.expect_download() as taken:
+        page.get_by_role("button", name="SVG").click()
+    text = taken.value.path().read_text()
+    root = ElementTree.fromstring(text)
+    space = "{http://www.w3.org/2000/svg}"
+    said = [t.text for t in root.iter(f"{space}text")]
+    names = [page.locator(".rdl-pane strong").nth(i).inner_text() for i in (0, 1)]
+    assert all(any(s.startswith(n) for s in said) for n in names)
+    assert len(list(root.iter(f"{space}image"))) >= 6  # picture, map and scale of each
+    drawn = chromium.new_page()
+    drawn.goto("data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode())
+    assert len(np.unique(np.asarray(Image.open(io.BytesIO(drawn.screenshot()))).reshape(-1, 3), axis=0)) > 20
+    drawn.close()
+
+
+def test_another_sentence_is_asked_from_the_page_and_a_wrong_one_is_answered_in_words(live_page, scene):
+    explorer = AttentionExplorer.from_scene(scene, "the cat")
+    page = live_page(explorer)
+
+    def ask(text):
+        field = page.get_by_label("sentence", exact=True)
+        field.fill(text)
+        field.press("Enter")
+        page.wait_for_timeout(600)  # Python has answered; what it synchronises is handed on here
+        told = {"_meta": explorer._meta, "_block": base64.b64encode(explorer._block).decode(), "_error": explorer._error}
+        page.evaluate("told => models[0].update(told)", {"pinned": explorer.pinned, **told})
+
+    ask("the small dog")
+    expect(page.locator(".rdl-chip", has_text="dog")).to_be_visible()
+    assert explorer.attention.words[1:-1] == ("the", "small", "dog")
+    ask("?!")
+    expect(page.locator(".rdl-error")).to_contain_text("has no word")
+    expect(page.locator(".rdl-chip", has_text="dog")).to_be_visible()
+    assert page.locator(".rdl").get_attribute("aria-busy") == "false"
+
+
+def test_without_networks_there_is_no_field(open_page, recorded):
+    page = open_page(AttentionExplorer(recorded()))
+    assert page.locator(".rdl-field").count() == 0

@@ -108,8 +108,10 @@ function render(context) {
     const smooth = segmented(view, "Pixels", "smooth", [[false, "Crisp"], [true, "Smooth"]]);
     const compare = toggle(view, "difference of two pins", "compare");
     const visible = () => [...panes, difference, mirror].filter((p) => !p.el.hidden && !p.canvas.hidden);
+    const kept = ["pinned", "compare", "pixel", "box", "layer", "head", "step", "values", "scale", "smooth", "opacity"];
     const keep = h("div", { class: "rdl-keep", role: "group", "aria-label": "keep what you see" },
-      ...[["PNG", savePicture], ["CSV", saveNumbers], ["Copy state", copyState]].map(([name, call]) => h("button", { type: "button", class: "rdl-quiet", onclick: call }, name)));
+      ...[["PNG", savePicture], ["SVG", saveVector], ["CSV", saveNumbers], ["Copy state", copyState]].map(([name, call]) => h("button", { type: "button", class: "rdl-quiet", onclick: call }, name)),
+      ...undoable(view, kept));
     const controls = h("div", { class: "rdl-controls" }, resolution.el, layer.el, head.el, step.el, values.el, scale.el, smooth.el, opacity.el, compare, keep);
     const overview = overviewPanel(view, { meta, arrays, ask, word: () => get("pinned")[0] ?? meta.head,
       enter: (at) => { for (const [name, to] of Object.entries(at)) set(name, to); } });
@@ -117,8 +119,12 @@ function render(context) {
     // ---- keeping
     const where = () => (own() ? meta.own : `${get("layer")}, ${get("head") < 0 ? "mean of heads" : `head ${get("head")}`}, t = ${meta.timesteps[get("step")]}, ${get("values")}`);
     const fileName = (end) => `${words.slice(1, meta.spoken - 1).join(" ").replace(/[^\p{L}\p{N} ]/gu, "").slice(0, 60) || "attention"}.${end}`;
+    const heading = () => `${words.slice(1, meta.spoken - 1).join(" ")}: ${where()}`;
     async function savePicture() {
-      download(fileName("png"), await panesAsPicture(view, visible(), `${words.slice(1, meta.spoken - 1).join(" ")}: ${where()}`));
+      download(fileName("png"), await panesAsPicture(view, visible(), heading()));
+    }
+    function saveVector() {
+      download(fileName("svg"), panesAsVector(view, visible(), heading()));
     }
     function saveNumbers() {
       if (!ask.here(key())) return;
@@ -128,7 +134,7 @@ function render(context) {
       download(fileName("csv"), new Blob([["word,row,column,value", ...lines, ""].join("\n")], { type: "text/csv" }));
     }
     async function copyState() {
-      const text = choicesOf(view, ["pinned", "compare", "pixel", "box", "layer", "head", "step", "values", "scale", "smooth", "opacity"]);
+      const text = choicesOf(view, kept);
       try {
         await navigator.clipboard.writeText(text);
         status.textContent = "Copied: explorer.choose(**json.loads(text)) brings this view back.";
@@ -302,7 +308,7 @@ function render(context) {
     root.append(...[
       h("header", {}, h("h2", {}, "Where every word looks"),
         h("p", {}, "Hover a word or a pixel; click pins, drag draws a region. Keys: Tab, arrows, Enter, Escape.")),
-      row, unread, h("div", { class: "rdl-work" }, h("div", {}, stages, live.el, status), controls), overview.el,
+      sentenceField(view, words.slice(1, meta.spoken - 1).join(" ")), row, unread, h("div", { class: "rdl-work" }, h("div", {}, stages, live.el, status), controls), overview.el,
     ].filter(Boolean));
     look();
     choose();

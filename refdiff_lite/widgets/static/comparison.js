@@ -59,7 +59,9 @@ function render(context) {
     const where = () => `${meta.words[get("word")]}; ${get("layer")}${get("other") === get("layer") ? "" : ` and ${get("other")}`}, ${get("values")}`;
     const keep = h("div", { class: "rdl-keep", role: "group", "aria-label": "keep what you see" },
       h("button", { type: "button", class: "rdl-quiet", onclick: async () => download("comparison.png", await panesAsPicture(view, panes.filter((p) => !p.el.hidden), where())) }, "PNG"),
-      h("button", { type: "button", class: "rdl-quiet", onclick: saveNumbers }, "CSV"));
+      h("button", { type: "button", class: "rdl-quiet", onclick: () => download("comparison.svg", panesAsVector(view, panes, where())) }, "SVG"),
+      h("button", { type: "button", class: "rdl-quiet", onclick: saveNumbers }, "CSV"),
+      undoable(view, ["word", "layer", "other", "head", "step", "values", "shared", "smooth", "opacity"]));
     const controls = h("div", { class: "rdl-controls" }, layers.map((l) => l.el), head.el, step.el, values.el, shared.el, smooth.el, opacity.el, keep);
 
     const parts = (name) => {

@@ -1,4 +1,4 @@
-// Keep what you see: the pictures as PNG, their numbers as CSV, and every choice as JSON.
+// Keep what you see: the pictures as PNG and SVG, their numbers as CSV, every choice as JSON, and what was chosen before.
 
 /** Hand a file to the reader. */
 function download(name, blob) {
@@ -46,6 +46,81 @@ async function panesAsPicture(view, panes, heading) {
     x += width + gap;
   });
   return new Promise((done) => sheet.toBlob(done, "image/png"));
+}
+
+/** The same as SVG: pictures and maps are embedded as they are, whatever is written stays text. */
+function panesAsVector(view, panes, heading) {
+  const [side, gap, top] = [320, 24, 64];
+  const style = getComputedStyle(view.root);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const sheet = svg("svg", { xmlns: "http://www.w3.org/2000/svg", "font-family": "sans-serif", "font-size": 13 });
+  const text = (x, y, words, fill, more = {}) => sheet.append(svg("text", { x, y, fill, ...more }, words));
+  const ratios = panes.map((p) => p.stage.clientWidth / p.stage.clientHeight);
+  const widths = ratios.map((r) => (r > 1 ? side : side * r));
+  const [width, height] = [widths.reduce((a, b) => a + b + gap, gap), Math.max(...ratios.map((r, i) => widths[i] / r)) + top + 48];
+  sheet.append(svg("rect", { width, height, fill: colour("--paper") }));
+  text(gap, 24, heading, colour("--muted"));
+  let x = gap;
+  panes.forEach((p, i) => {
+    const [w, tall] = [widths[i], widths[i] / ratios[i]];
+    const place = { x, y: top, width: w, height: tall, preserveAspectRatio: "none" };
+    text(x, top - 10, `${p.title.textContent}  ${p.note.textContent}`.trim(), colour("--ink"), { "font-weight": 600 });
+    sheet.append(svg("image", { ...place, href: p.stage.querySelector("img").src }));
+    if (!p.canvas.hidden && p.canvas.width) {
+      const over = getComputedStyle(p.canvas);
+      sheet.append(svg("image", { ...place, href: p.canvas.toDataURL(), opacity: over.opacity, style: `image-rendering:${over.imageRendering}` }));
+    }
+    if (p.strip) sheet.append(svg("image", { x: x + 56, y: top + tall + 14, width: w - 112, height: 7, preserveAspectRatio: "none", href: p.strip.toDataURL() }));
+    if (p.low) text(x, top + tall + 22, p.low.textContent, colour("--muted"));
+    if (p.high) text(x + w, top + tall + 22, p.high.textContent, colour("--muted"), { "text-anchor": "end" });
+    x += w + gap;
+  });
+  for (const [name, value] of Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` })) sheet.setAttribute(name, value);
+  return new Blob([new XMLSerializer().serializeToString(sheet)], { type: "image/svg+xml" });
+}
+
+/** Two buttons, and Ctrl+Z and Ctrl+Shift+Z, that go back and forth over what was chosen. Quick changes, such as a drag, are one. */
+function undoable(view, names) {
+  const { root } = view;
+  const state = () => JSON.stringify(names.map((n) => view.get(n)));
+  const [past, future] = [[], []];
+  let now = state(), moving = false, timer;
+  const back = h("button", { type: "button", class: "rdl-quiet", "aria-label": "undo", title: "Ctrl+Z", onclick: () => go(past, future) }, "↶");
+  const forth = h("button", { type: "button", class: "rdl-quiet", "aria-label": "redo", title: "Ctrl+Shift+Z", onclick: () => go(future, past) }, "↷");
+  const update = () => { back.disabled = !past.length && state() === now; forth.disabled = !future.length; };
+  function note() {
+    clearTimeout(timer);
+    if (state() !== now) {
+      past.push(now);
+      future.length = 0;
+      now = state();
+      if (past.length > 200) past.shift();
+    }
+    update();
+  }
+  function go(from, to) {
+    note();
+    if (!from.length) return;
+    to.push(now);
+    const values = JSON.parse(from.pop());
+    moving = true;
+    names.forEach((n, i) => view.set(n, values[i]));
+    moving = false;
+    now = state();
+    update();
+  }
+  function onkey(event) {
+    if (!(event.ctrlKey || event.metaKey) || event.target.matches("input[type=text]") || !["z", "y"].includes(event.key.toLowerCase())) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.key.toLowerCase() === "y" || event.shiftKey) go(future, past);
+    else go(past, future);
+  }
+  view.on(names.join(" "), () => { if (moving) return; update(); clearTimeout(timer); timer = setTimeout(note, 300); });
+  root.addEventListener("keydown", onkey);
+  view.undo.push(() => { clearTimeout(timer); root.removeEventListener("keydown", onkey); });
+  update();
+  return [back, forth];
 }
 
 /** One field of a CSV file. */
