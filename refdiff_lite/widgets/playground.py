@@ -8,12 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..config import PAPER_VARIANTS, PROPOSALS, ProposalKind
+from .. import variants
+from ..config import PROPOSALS, SUCCESSORS, VARIANTS, ProposalKind
 from ..expression import Expression, parse
+from ..masks import resize_nearest
 from ..scene import Scene
 from ..viz import show_image, show_map, show_mask
 from .answers import DIRECTIONS, SIDE, Answer, answer, clip_sees, frames, score
@@ -30,7 +33,8 @@ class SegmentationPlayground(Explorer):
 
     Attributes:
         current: index of the sentence shown among those asked.
-        variant, proposals, alpha, beta, bias: as in :func:`score` and :meth:`Scene.segment`.
+        variant, proposals, alpha, beta, bias: as in :func:`score` and :meth:`Scene.segment`; a successor ("refam", ...) has
+            constants of its own, and the knobs do not move it.
         threshold: for weak proposals, 1 to 19 takes that one (in steps of 5 %), 0 lets the score choose.
         picked: a proposal to look at beside the winner, or -1; another sentence or generator lets it go.
         show_what: "mask" or "map".
@@ -38,7 +42,7 @@ class SegmentationPlayground(Explorer):
 
     _esm = view_module("ask", "proposal", "playground")
     current = traitlets.Int(0).tag(sync=True)
-    variant = traitlets.Enum(PAPER_VARIANTS, "full").tag(sync=True)
+    variant = traitlets.Enum(VARIANTS, "full").tag(sync=True)
     proposals = traitlets.Enum(PROPOSALS, "felzenszwalb").tag(sync=True)
     alpha = traitlets.Float(0.1, min=0, max=1).tag(sync=True)
     beta = traitlets.Float(0.3, min=0, max=1).tag(sync=True)
@@ -68,6 +72,7 @@ class SegmentationPlayground(Explorer):
         """
         config = scene.config
         self.scene, self.answers = scene, []  # type: ignore[var-annotated]
+        self._scored: dict[tuple[Expression, str, str], variants.Scored] = {}
         self.truth = {" ".join(k.split()): v for k, v in (truth or {}).items()}
         self.kinds = tuple(kinds or (*(("oracle",) if scene.oracle is not None else ()), "felzenszwalb", "weak"))
         parsed = [parse(s) for s in sentences]
@@ -115,6 +120,7 @@ class SegmentationPlayground(Explorer):
             "kinds": list(self.kinds),
             "directions": list(DIRECTIONS),
             "thresholds": self.scene.config.thresholds,
+            "successors": list(SUCCESSORS),
         }
         self.show(meta, {"image": self._image, **arrays})
 
@@ -179,7 +185,7 @@ class SegmentationPlayground(Explorer):
         kinds = tuple(k for k in self.kinds if k != "oracle") or ("felzenszwalb", "weak")
         scene = self.scene.model.set_image(image)
         found = answer(scene, expression, kinds)
-        self.scene, self.kinds, self.truth, self.answers = scene, kinds, {}, [found]
+        self.scene, self.kinds, self.truth, self.answers, self._scored = scene, kinds, {}, [found], {}
         self._fit()
         with self.hold_sync():
             self._publish()
@@ -187,8 +193,25 @@ class SegmentationPlayground(Explorer):
             if self.proposals not in kinds:
                 self.proposals = kinds[0]
 
+    def _successor(self, asked: Answer, kind: str, variant: Any) -> variants.Scored:
+        """What a successor makes of a generator's proposals, worked out when it is first looked at."""
+        key = (asked.expression, kind, variant)
+        if key not in self._scored:
+            proposals = self.scene.proposals(kind, torch.from_numpy(asked.word_map))  # type: ignore[arg-type]
+            self._scored[key] = variants.score(variant, self.scene, asked.expression, proposals)
+        return self._scored[key]
+
     def answer(self, name: str) -> dict[str, np.ndarray]:
-        """What CLIP sees of a proposal: ``clip/sentence/generator/proposal/bias``, two pictures as bytes of JPEG."""
+        """What views ask for.
+
+        ``clip/sentence/generator/proposal/bias``: what CLIP sees of a proposal, two pictures as bytes of JPEG.
+        ``variant/sentence/generator/name``: S_G, S_D and S of a successor, (3, N), and its map.
+        """
+        if name.startswith("variant/"):
+            _, current, kind, variant = name.split("/")
+            found = self._successor(self.answers[int(current)], kind, variant)
+            c = np.round(resize_nearest(found.word_map.numpy(), self.size) * 255).astype(np.uint8)
+            return {f"{name}/rows": torch.stack([found.s_g, found.s_d, found.s]).float().numpy(), f"{name}/map": c}
         what, current, kind, index, bias = name.split("/")
         if what != "clip":
             return super().answer(name)
@@ -198,9 +221,10 @@ class SegmentationPlayground(Explorer):
         return {f"{name}/crop": picture(crop), f"{name}/masked": picture(masked)}
 
     def kept(self) -> tuple[dict[str, Any], bytes]:
-        """The page also keeps what CLIP sees of the winner and of what is picked."""
+        """The page also keeps what CLIP sees of the winner and of what is picked, and the successor that is chosen."""
         shown = {i for i in (self.best, self.picked) if i is not None and 0 <= i < len(self.scores()["S"])}
         names = [f"clip/{self.current}/{self.kind}/{i}/{int(self.bias)}" for i in sorted(shown)]
+        names += [f"variant/{self.current}/{self.kind}/{self.variant}"] if self.variant in SUCCESSORS else []
         arrays = {**self.arrays(), **{n: a for name in names for n, a in self.answer(name).items()}}
         index, block = pack(arrays)
         return {**self._meta, "index": index}, block
@@ -212,6 +236,9 @@ class SegmentationPlayground(Explorer):
 
     def scores(self) -> dict[str, np.ndarray]:
         """S_G, S_D and S of every proposal under the knobs' present setting."""
+        if self.variant in SUCCESSORS:
+            found = self._successor(self.answers[self.current], self.kind, self.variant)
+            return {"S_G": found.s_g.numpy(), "S_D": found.s_d.numpy(), "S": found.s.numpy()}
         otsu = self.scene.config.weak_choice == "otsu"
         parts = self.answers[self.current].parts[self.kind]
         return score(parts, self.variant, self.alpha, self.beta, self.bias, otsu)

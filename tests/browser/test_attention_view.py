@@ -329,7 +329,11 @@ def test_another_sentence_is_asked_from_the_page_and_a_wrong_one_is_answered_in_
         field.fill(text)
         field.press("Enter")
         page.wait_for_timeout(600)  # Python has answered; what it synchronises is handed on here
-        told = {"_meta": explorer._meta, "_block": base64.b64encode(explorer._block).decode(), "_error": explorer._error}
+        told = {
+            "_meta": explorer._meta,
+            "_block": base64.b64encode(explorer._block).decode(),
+            "_error": explorer._error,
+        }
         page.evaluate("told => models[0].update(told)", {"pinned": explorer.pinned, **told})
 
     ask("the small dog")

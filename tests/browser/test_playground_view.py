@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from refdiff_lite.config import SUCCESSORS
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.widgets import SegmentationPlayground
 
@@ -162,3 +163,23 @@ def test_a_dropped_picture_is_sent_and_shown(live_page, playground, tmp_path):
     page.locator("input[type=file]").set_input_files(tmp_path / "own.png")
     page.wait_for_timeout(300)
     assert page.evaluate("given") == [{"picture": "own.png"}, (tmp_path / "own.png").stat().st_size]
+
+
+def test_a_successor_is_asked_of_the_kernel_and_shown(live_page, open_page, playground):
+    playground.choose(proposals="oracle")
+    page = live_page(playground)
+    later = page.get_by_label("What came after")
+    for variant in SUCCESSORS:
+        later.select_option(variant)
+        expect(page.locator(".rdl-ranking .rdl-rank")).to_have_count(len(playground.scores()["S"]))
+        expect(page.locator(".rdl-best")).to_have_attribute("data-i", str(playground.best))
+        assert playground.variant == variant
+        expect(page.get_by_label("α, weight of diffusion")).to_be_hidden()
+    np.testing.assert_array_equal(inside(page.locator(".rdl-over").first), playground.mask)
+    later.select_option("–")
+    expect(page.get_by_role("radio", name="full")).to_be_checked()
+    playground.variant = "refam"
+    kept = open_page(playground)
+    expect(kept.locator(".rdl-best")).to_have_attribute("data-i", str(playground.best))
+    kept.get_by_label("What came after").select_option("concept")
+    expect(kept.locator(".rdl-note", has_text="does not keep concept")).to_be_visible()

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from refdiff_lite import RefDiff, RefDiffConfig
+from refdiff_lite.config import SUCCESSORS
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.ranking import visual_features
 from refdiff_lite.widgets import SegmentationPlayground
@@ -93,3 +94,21 @@ def test_another_picture_is_asked_the_same(playground):
     np.testing.assert_array_equal(playground.mask, result.mask)
     assert playground.kinds == ("felzenszwalb", "weak")
     assert playground.picked == -1
+
+
+def test_a_successor_answers_as_the_method_does_and_no_knob_moves_it():
+    sample = load_toyref("val")[0]
+    scene = RefDiff.from_preset("toy").set_image(sample.image(), oracle=sample.masks)
+    playground = SegmentationPlayground(scene, "the chair on the left", proposals="oracle")
+    for variant in SUCCESSORS:
+        playground.variant = variant
+        result = scene.segment("the chair on the left", variant, "oracle")
+        assert playground.best == result.best
+        np.testing.assert_allclose(playground.scores()["S"], result.scores["S"].numpy(), atol=1e-6)
+        name = f"variant/0/oracle/{variant}"
+        found = playground.answer(name)
+        np.testing.assert_allclose(found[f"{name}/rows"][2], result.scores["S"].numpy(), atol=1e-6)
+        playground.alpha = 0.9
+        assert playground.best == result.best
+    meta, _ = playground.kept()
+    assert f"variant/0/oracle/{SUCCESSORS[-1]}/rows" in meta["index"]

@@ -8,7 +8,7 @@ function askable(view, arrays, onanswer) {
   const [most, patience] = [48e6, 15000];
   const [next, kept, failed] = [new Map(), [], new Map()];
   let pending = null, bytes = 0, timer;
-  const here = (name) => ["", "/heads", "/crop"].some((part) => name + part in arrays);
+  const here = (name) => ["", "/heads", "/crop", "/rows"].some((part) => name + part in arrays);
   function pump() {
     if (pending !== null || !next.size) return;
     const [kind, name] = next.entries().next().value;

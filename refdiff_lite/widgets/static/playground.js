@@ -9,7 +9,7 @@ function render(context) {
     let everything = false; // all proposals, or the best and those that matter
     const live = get("_live");
     const extra = {}; // what was asked of the kernel
-    const asked = askable(view, extra, () => seen.draw());
+    const asked = askable(view, extra, () => { seen.draw(); if (isSuccessor()) update(); });
 
     // ---- the sentence
     const send = () => ask(field.value);
@@ -61,6 +61,13 @@ function render(context) {
     // ---- knobs
     const kind = () => (get("variant") === "g" && meta.kinds.includes("weak") ? "weak" : get("proposals"));
     const variant = segmented(view, "Variant", "variant", [["g", "g"], ["gs", "gs"], ["ds", "ds"], ["full", "full"]]);
+    const successors = meta.successors ?? [];
+    const isSuccessor = () => successors.includes(get("variant"));
+    const later = choice(view, "What came after", () => (isSuccessor() ? get("variant") : ""), (v) => set("variant", v || "full"), () => [["", "–"], ...successors.map((v) => [v, v])],
+      "methods after Ref-Diff on the same proposals, with constants of their own (lesson 13)");
+    if (!successors.length) later.el.hidden = true;
+    const laterName = () => `variant/${get("current")}/${kind()}/${get("variant")}`;
+    const laterPart = (part) => arrays[`${laterName()}/${part}`] ?? extra[`${laterName()}/${part}`];
     const two = (x) => x.toFixed(2);
     const generator = choice(view, "Proposals", kind, (k) => set("proposals", k),
       () => meta.kinds.map((k) => [k, k, get("variant") === "g" && k !== "weak" && meta.kinds.includes("weak")]));
@@ -70,7 +77,7 @@ function render(context) {
       show: (k) => (k ? percent(k / (get("_meta").thresholds + 1), 0) : "by score") });
     const showing = segmented(view, "Picture", "show_what", [["mask", "Mask"], ["map", "Word map"]]);
     const bias = toggle(view, "positional bias", "bias");
-    const knobs = h("div", { class: "rdl-controls rdl-knobs" }, variant.el, generator.el, alpha.el, beta.el, threshold.el, showing.el, bias);
+    const knobs = h("div", { class: "rdl-controls rdl-knobs" }, variant.el, later.el, generator.el, alpha.el, beta.el, threshold.el, showing.el, bias);
 
     // ---- masks of the chosen generator, unpacked once
     let cache = new Map();
@@ -105,6 +112,10 @@ function render(context) {
       const bias = get("bias") ? 1 : 0;
       const [crop, masked] = [row(2 + bias), row(4 + bias)];
       const [a, b, v] = [get("alpha"), get("beta"), get("variant")];
+      if (isSuccessor()) {
+        const rows = laterPart("rows");
+        return rows ? Array.from({ length: n }, (_, i) => ({ i, sg: rows[i], sd: rows[n + i], s: rows[2 * n + i], iou: known[i] })) : [];
+      }
       return Array.from({ length: n }, (_, i) => {
         const sd = b * masked[i] + (1 - b) * crop[i];
         const s = v === "g" ? (entry.otsu ? otsu[i] : sg[i]) : v === "gs" ? sg[i] : v === "ds" ? sd : a * sg[i] + (1 - a) * sd;
@@ -134,7 +145,7 @@ function render(context) {
       const [rows, columns] = meta.size;
       const map = get("show_what") === "map" && pane === panes[0];
       pane.canvas.style.opacity = map ? 0.75 : 1;
-      if (map) paintMap(pane.canvas, arrays[`${get("current")}/map`], rows, columns, arrays.palette, 0, 255, true);
+      if (map) paintMap(pane.canvas, (isSuccessor() && laterPart("map")) || arrays[`${get("current")}/map`], rows, columns, arrays.palette, 0, 255, true);
       else paintMask(pane.canvas, proposals[shown]?.mask, rows, columns, getComputedStyle(root).getPropertyValue("--rim"));
       pane.title.textContent = map ? `map of “${entry.words[entry.head].text}”` : shown === undefined ? "no proposal" : "mask";
       const row = ranked.find((r) => r.i === shown);
@@ -152,7 +163,7 @@ function render(context) {
     const truest = (list) => list.reduce((best, r) => (r.iou > (best?.iou ?? 0) ? r : best), null)?.i;
 
     function drawRanking(list, best) {
-      const clip = get("variant") === "full" || get("variant") === "ds";
+      const clip = ["full", "ds", "hybridgl", "relations"].includes(get("variant"));
       const truth = entry.truth && list.some((r) => r.iou >= 0);
       const right = truest(list);
       const columns = [["sg", "S_G"], ...(clip ? [["sd", "S_D"]] : []), ["s", "S"]];
@@ -182,6 +193,7 @@ function render(context) {
       more.hidden = list.length <= TOP;
       more.textContent = everything ? "show the best alone" : `show all ${list.length}`;
       note.textContent = list.length ? `${list.length} ${kind()} proposals, by S; each bar runs from its column’s least value to its greatest.${right === undefined ? "" : " ✓ fits the truth best."}`
+        : isSuccessor() && proposals.length ? asked.error(laterName()) ?? (live ? `asking the networks for ${get("variant")} …` : `This page does not keep ${get("variant")} for this sentence; it can be asked in a notebook.`)
         : "No proposal was found; weak proposals always give some.";
     }
     const stopRow = walkable(table, () => [...table.children]);
@@ -235,10 +247,13 @@ function render(context) {
       const name = kind();
       generator.update();
       threshold.el.hidden = name !== "weak";
+      later.update();
       alpha.el.hidden = get("variant") !== "full";
-      beta.el.hidden = get("variant") === "g" || get("variant") === "gs";
+      beta.el.hidden = !["full", "ds"].includes(get("variant"));
       bias.hidden = beta.el.hidden;
       proposals = masksOf(name);
+      const waits = isSuccessor() && !laterPart("rows");
+      if (waits) asked.want(laterName(), "variant");
       ranked = scores(name).sort((a, b) => b.s - a.s);
       const k = get("threshold");
       best = !ranked.length ? undefined : name === "weak" && k ? Math.min(k, ranked.length) - 1 : ranked[0].i;
