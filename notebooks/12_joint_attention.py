@@ -28,6 +28,7 @@ from refdiff_lite.attention import min_max, record_attention, resize
 from refdiff_lite.checks import joint_attention as checks
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.evaluation.metrics import interval
+from refdiff_lite.evaluation.summary import percent
 from refdiff_lite.expression import token_positions
 from refdiff_lite.files import data_dir
 from refdiff_lite.fusion import generative_score
@@ -611,10 +612,8 @@ tables = {
 for variant in ("gs", "full"):
     for name, told in tables.items():
         cell = told[variant]["noun"]
-        low, high = cell["accuracy_95"]
-        print(
-            f"{variant:5}{name:12} nouns, true masks: {100 * cell['accuracy']:.1f} % ({100 * low:.0f} to {100 * high:.0f}), n = {cell['n']}"
-        )
+        found_of = percent(cell["accuracy"], *cell["accuracy_95"])
+        print(f"{variant:5}{name:12} nouns, true masks: {found_of}, n = {cell['n']}")
 weaker = tables["transformer"]["gs"]["noun"], tables["UNet"]["gs"]["noun"]
 lesson.claim(
     "by its map alone the transformer finds fewer nouns than the UNet", weaker[0]["accuracy"] < weaker[1]["accuracy"]

@@ -28,6 +28,7 @@ from refdiff_lite.config import VARIANTS
 from refdiff_lite.datasets.toyref import ORDINALS, load_toyref
 from refdiff_lite.evaluation.metrics import interval
 from refdiff_lite.evaluation.published import PUBLISHED
+from refdiff_lite.evaluation.summary import percent
 from refdiff_lite.expression import parse
 from refdiff_lite.files import data_dir
 from refdiff_lite.variants import concept, hybridgl, refam, relations
@@ -134,9 +135,8 @@ exact = tables["UNet"]["runs"]["test, oracle"]
 
 
 def told(cell):
-    """A share with its interval, in percent."""
-    low, high = cell["accuracy_95"]
-    return f"{100 * cell['accuracy']:.1f} % ({100 * low:.0f} to {100 * high:.0f})"
+    """A share with its interval, in percent, rounded outwards."""
+    return percent(cell["accuracy"], *cell["accuracy_95"])
 
 
 for style in ("noun", "toyref", "toyref-g"):
