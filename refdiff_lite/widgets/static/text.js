@@ -14,10 +14,11 @@ function render(context) {
     const heads = () => (get("layer") < 0 ? 0 : meta.heads[get("layer")]);
 
     // ---- numbers
-    /** How much token i looks at token j: a function over what is shown, the mean of heads and the start token seen to. */
-    function shares() {
-      const all = arrays[key()];
-      const chosen = get("layer") < 0 || get("head") < 0 ? Array.from({ length: all.shape[0] }, (_, i) => i) : [get("head")];
+    /** How much token i looks at token j in a layer and head (-1: the mean), as a function; null where it is not here. */
+    function shares(layer = get("layer"), head = get("head")) {
+      const all = arrays[key(layer)];
+      if (!all) return null;
+      const chosen = layer < 0 || head < 0 ? Array.from({ length: all.shape[0] }, (_, i) => i) : [head];
       const out = new Float32Array(n * n);
       for (const k of chosen) for (let c = 0; c < n * n; c++) out[c] += all[k * n * n + c] / chosen.length;
       if (!get("start")) {
@@ -59,7 +60,7 @@ function render(context) {
     const form = segmented(view, "Drawn as", "form", [["lines", "Lines"], ["matrix", "Matrix"]]);
     const start = toggle(view, "Count the start token", "start");
     const where = () => [`“${meta.text}”`, meta.encoder, get("layer") < 0 ? "mean of all layers" : `layer ${get("layer")}, ${get("head") < 0 ? "mean of heads" : `head ${get("head")}`}`, ...(get("start") ? [] : ["without start"])].join(", ");
-    const vector = () => drawingAsVector(board.querySelector("svg"), where(), inks(view));
+    const vector = () => drawingAsVector(view, board.querySelector("svg"), where());
     const quiet = (label, onclick) => h("button", { type: "button", class: "rdl-quiet", onclick }, label);
     const keep = h("div", { class: "rdl-keep", role: "group", "aria-label": "keep what you see" },
       quiet("PNG", async () => download("text.png", await drawingAsPicture(vector()))),
@@ -81,9 +82,20 @@ function render(context) {
     const scale = h("div", { class: "rdl-scale" }, low, strip, high);
     const live = liveLine(view);
     const status = h("p", { class: "rdl-note rdl-status", role: "status" });
+    const panel = headsPanel(view, { n, heads: meta.heads, palette: arrays.palette, share: shares });
+    let drawn = null; // what the panel was drawn from
+    function drawHeads() {
+      const missing = meta.heads.findIndex((_, l) => !ask.here(key(l)));
+      if (missing >= 0) ask.want(key(missing), "heads");
+      const from = JSON.stringify([get("start"), meta.heads.map((_, l) => ask.here(key(l)))]);
+      if (from !== drawn) panel.draw();
+      else panel.mark();
+      drawn = from;
+    }
 
     function draw() {
       const here = ask.want(key(), "layer");
+      drawHeads();
       root.setAttribute("aria-busy", String(!here));
       root.classList.toggle("rdl-waiting", !here);
       status.textContent = here ? meta.left_out : ask.error(key()) ?? (get("_live") ? "asking the kernel …" : "This page does not hold this layer.");
@@ -93,7 +105,7 @@ function render(context) {
       const at = hovered ?? pinned;
       const of = (i) => (at.side === "looks" ? share(at.token, i) : share(i, at.token));
       const most = tokens.reduce((m, _, i) => Math.max(m, ...tokens.map((__, j) => share(i, j))), 1e-12);
-      board.replaceChildren((get("form") === "lines" ? drawLines : drawMatrix)({ tokens, share, at, ink: inks(view), palette: arrays.palette, most, onpoint: point, onpick: pick }));
+      board.replaceChildren((get("form") === "lines" ? drawLines : drawMatrix)({ tokens, share, at, palette: arrays.palette, most, onpoint: point, onpick: pick }));
       scale.hidden = get("form") === "lines";
       high.textContent = percent(most, 0);
       row.classList.toggle("rdl-listening", Boolean(at));
@@ -140,7 +152,7 @@ function render(context) {
       h("header", {}, h("h2", {}, "What every word looks at"), h("p", {}, `Attention between the tokens in ${meta.encoder === "clip" ? "CLIP's text tower" : `the diffusion model's ${meta.encoder}`}. Hover a token; click pins. Keys: Tab, arrows, Enter, Escape.`)),
       sentenceField(view, meta.text), row,
       meta.unread ? h("p", { class: "rdl-note rdl-unread" }, `Not read, behind the encoder's last token: ${meta.unread}`) : null,
-      h("div", { class: "rdl-work" }, h("div", {}, board, scale, live.el, status), controls),
+      h("div", { class: "rdl-work" }, h("div", {}, h("div", { class: "rdl-between" }, h("div", {}, board, scale), panel.el), live.el, status), controls),
     ].filter(Boolean));
     choose();
   });
