@@ -37,7 +37,11 @@ function render(context) {
       set("direction", to.side);
       set("token", again ? -1 : to.token);
     };
-    const point = (to) => { hovered = to; draw(); };
+    const point = (to) => { // a drawing made anew under a resting mouse tells the same again
+      if (JSON.stringify(to) === JSON.stringify(hovered)) return;
+      hovered = to;
+      draw();
+    };
     const chips = tokens.map((text, i) => {
       const bar = h("i", { class: "rdl-bar" });
       const special = i === 0 || i === n - 1;
