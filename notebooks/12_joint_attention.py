@@ -187,7 +187,8 @@ def my_pixels_to_words(q_pixels, k_pixels, k_words):
 checks.check_pixels_to_words(my_pixels_to_words)
 
 # %% tags=["answer"]
-mine = torch.stack([my_pixels_to_words(q[i, :n], k[i, :n], k[i, n:]) for i in range(len(q))]).mean(0)
+each = [my_pixels_to_words(q[i, :n], k[i, :n], k[i, n:]) for i in range(len(q))]
+mine = torch.stack([torch.as_tensor(x).float() for x in each]).mean(0)
 side = int(n**0.5)
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
 show_image(scene.image, axes[0], sentence)
