@@ -405,7 +405,7 @@ def my_quarter(attention, tokens, text_first):
 checks.check_quarter(my_quarter)
 
 # %% tags=["answer"]
-right, wrong = my_quarter(every[1], 24, False), my_quarter(every[1], 24, True)
+right, wrong = (torch.as_tensor(my_quarter(every[1], 24, first)) for first in (False, True))
 figure, axes = plt.subplots(1, 2, figsize=(5, 2.5))
 for ax, (title, m) in zip(axes, {"pixels first": right, "as if words came first": wrong}.items(), strict=True):
     show_map(min_max(m[:, places["chair"][-1]].reshape(side, side)), scene.image, ax, title)
