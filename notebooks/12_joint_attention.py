@@ -187,7 +187,8 @@ def my_pixels_to_words(q_pixels, k_pixels, k_words):
 checks.check_pixels_to_words(my_pixels_to_words)
 
 # %% tags=["answer"]
-mine = torch.stack([my_pixels_to_words(q[i, :n], k[i, :n], k[i, n:]) for i in range(len(q))]).mean(0)
+each = [my_pixels_to_words(q[i, :n], k[i, :n], k[i, n:]) for i in range(len(q))]
+mine = torch.stack([torch.as_tensor(x).float() for x in each]).mean(0)
 side = int(n**0.5)
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
 show_image(scene.image, axes[0], sentence)
@@ -404,7 +405,7 @@ def my_quarter(attention, tokens, text_first):
 checks.check_quarter(my_quarter)
 
 # %% tags=["answer"]
-right, wrong = my_quarter(every[1], 24, False), my_quarter(every[1], 24, True)
+right, wrong = (torch.as_tensor(my_quarter(every[1], 24, first)) for first in (False, True))
 figure, axes = plt.subplots(1, 2, figsize=(5, 2.5))
 for ax, (title, m) in zip(axes, {"pixels first": right, "as if words came first": wrong}.items(), strict=True):
     show_map(min_max(m[:, places["chair"][-1]].reshape(side, side)), scene.image, ax, title)

@@ -444,7 +444,7 @@ for sample in load_toyref("val", "toyref", limit=20):
     for record in sample.records:
         images.append(sample.image_id)
         for variant in hits:
-            hits[variant].append(bool((s.segment(record.text, variant).mask == sample.masks[record.target]).all()))
+            hits[variant].append(float((s.segment(record.text, variant).mask == sample.masks[record.target]).all()))
 mean, sure = my_difference(hits["gs"], hits["full"], images, interval)
 print(f"full - gs on {len(images)} sentences: {100 * float(mean):+.1f} points; {'holds' if sure else 'may be chance'}")
 

@@ -110,7 +110,7 @@ def _apart(a: Sequence[float], b: Sequence[float], images: Sequence[int], interv
 def _hits() -> list[tuple]:
     rng = np.random.default_rng(3)
     found = []
-    for n, gain in ((60, 0.12), (60, 0.02), (90, -0.12)):
+    for n, gain in ((90, 0.3), (60, 0.02), (90, -0.25)):
         a = (rng.random(n) < 0.6).astype(float)
         change = (rng.random(n) < abs(gain)).astype(float)
         b = np.clip(a + change if gain > 0 else a - change, 0, 1)
