@@ -148,6 +148,8 @@ def growth(explorer: Any, page: Any) -> tuple[float, float]:
         return resident(), page_memory(page)
 
     first, second = ask(SENTENCES[:50]), ask(SENTENCES[50:100])
+    if SENTENCES[99].split()[-1] not in page.inner_text(".rdl-words"):
+        raise RuntimeError("the page did not follow the sentences")
     return second[0] - first[0], second[1] - first[1]
 
 
