@@ -146,13 +146,17 @@ def teach(pages: set[Path]) -> str:
     """The page for teachers: teaching's own, or the notes of the lessons."""
     if (ROOT / "teaching" / "README.md") in pages:
         return "# Teach with this\n\n```{include} teaching/README.md\n:relative-docs: .\n```\n"
-    notes = "\n".join(f"- [Lesson {p.stem}](teaching/notes/{p.name})" for p in sorted((ROOT / "teaching/notes").glob("*.md")))
+    notes = "\n".join(
+        f"- [Lesson {p.stem}](teaching/notes/{p.name})" for p in sorted((ROOT / "teaching/notes").glob("*.md"))
+    )
     return f"# Teach with this\n\nNotes for the teacher, with answers to the open questions:\n\n{notes}\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="without the live page, and with stills in the place of explorers")
+    parser.add_argument(
+        "--quick", action="store_true", help="without the live page, and with stills in the place of explorers"
+    )
     parser.add_argument("--only", nargs="*", help="lessons whose explorers are exported; default: all")
     given = parser.parse_args()
     quick = given.quick

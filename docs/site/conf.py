@@ -25,4 +25,12 @@ html_copy_source = False
 templates_path = ["_templates"]
 exclude_patterns = ["_templates", "_extra"]
 html_theme_options = {"top_of_page_buttons": []}
-suppress_warnings = ["myst.xref_missing", "myst.header", "mystnb.unknown_mime_type", "myst.strikethrough", "toc.not_included", "ref.python", "docutils"]
+suppress_warnings = [
+    "myst.xref_missing",
+    "myst.header",
+    "mystnb.unknown_mime_type",
+    "myst.strikethrough",
+    "toc.not_included",
+    "ref.python",
+    "docutils",
+]

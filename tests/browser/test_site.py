@@ -81,7 +81,7 @@ def opened(chromium, watched, site):
         context = chromium.new_context(offline=True, **options)
         contexts.append(context)
         tab = watched(context.new_page())
-        tab.goto((site / page).as_uri())
+        tab.goto(f"{site.as_uri()}/{page}")
         return tab
 
     yield go
@@ -96,7 +96,7 @@ def test_a_page_fits_a_phone_and_axe_finds_nothing_serious(opened, page, scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     dark = tab.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((x) => x < 80)")
     assert dark == (scheme == "dark")
-    found = Axe().run(tab, context="article").response["violations"]
+    found = Axe().run(tab, context="article", options={"preload": False}).response["violations"]
     kinds = {v["id"]: v["nodes"][0]["html"][:100] for v in found if v["impact"] in ("serious", "critical")}
     # Pygments' and the theme's own colours of code, and code that scrolls, are not ours.
     assert kinds.keys() <= {"color-contrast", "scrollable-region-focusable"}, kinds
@@ -122,6 +122,6 @@ def test_an_explorer_of_a_lesson_is_alive(opened):
     slider.wait_for()
     before = view.locator(".rdl-live").inner_text()
     slider.focus()
-    slider.press("End")
+    slider.press("Home")
     tab.wait_for_timeout(400)
     assert view.locator(".rdl-live").inner_text() != before
