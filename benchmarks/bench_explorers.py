@@ -3,7 +3,8 @@
 Exported pages in Chromium, opened from disk without a network, moved by real mouse and key events. A time runs from the
 input event to the end of the frame that shows its effect. AttentionExplorer is measured at the sizes of Stable Diffusion
 1.5, with random numbers as attention, and beside it at the toy's; the playground with the toy networks. What the kernel
-answers is measured in CPU time, with the packing of its message. Limits that are missed are marked.
+answers is measured in CPU time, with the packing of its message; its way round, from a choice in the page to the frame that
+shows the answer, by the clock. A page's memory counts its arrays. Limits that are missed are marked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 import json
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,8 +34,12 @@ LIMITS = {
     "hover to frame, p95 ms": 33,
     "slider to picture, median ms": 150,
     "slice from the kernel, median ms": 150,
+    "slice's way round, median ms": 150,
     "toy: display with its still / build": 1.5,
     "kernel's growth over 50 sentences, MB": 20,
+    "page's growth over 50 slices, MB": 20,
+    "attention: page's growth over 50 sentences, MB": 20,
+    "playground: page's growth over 50 sentences, MB": 20,
     "export, MB": 4,
 }
 WATCH = """
@@ -100,17 +106,64 @@ def resident() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1000
 
 
-def growth(playground: SegmentationPlayground, count: int = 50) -> float:
-    """MB by which the kernel grows over so many new sentences, after as many that filled its memory of sentences."""
-    colours = ("red", "blue", "green", "small", "large", "round", "old", "new", "dark", "bright")
-    things = ("car", "house", "tree", "cat", "dog", "boat", "bird", "ball", "chair", "cup")
-    sentences = [f"the {c} {t}" for c in colours for t in things]
-    for text in sentences[:count]:
-        playground.ask(text)
-    before = resident()
-    for text in sentences[count : 2 * count]:
-        playground.ask(text)
-    return resident() - before
+COLOURS = ("red", "blue", "green", "small", "large", "round", "old", "new", "dark", "bright")
+THINGS = ("car", "house", "tree", "cat", "dog", "boat", "bird", "ball", "chair", "cup")
+SENTENCES = [f"the {c} {t}" for c in COLOURS for t in THINGS]
+
+
+def page_memory(page: Any) -> float:
+    """MB that a page's scripts hold after a collection, arrays included, which lie outside the heap itself."""
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    told = session.send("Runtime.getHeapUsage")
+    session.detach()
+    return (told["usedSize"] + told.get("backingStorageSize", 0)) / 1e6
+
+
+UNTIL = """([layer, head]) => new Promise((done) => {
+  const root = document.querySelector(".rdl"), began = performance.now();
+  models[0].set("head", -1); models[0].set("layer", layer); models[0].set("head", head);
+  const wait = () => (root.classList.contains("rdl-waiting") ? setTimeout(wait, 1) : requestAnimationFrame(() => done(performance.now() - began)));
+  wait();
+})"""
+
+
+def slices_in(page: Any) -> tuple[np.ndarray, float]:
+    """ms from a choice to the frame that shows it, of 100 slices that the page lacks; MB that it grows over the last 50."""
+    heads = [(f"blocks.{i}", head) for i in range(16) for head in range(8)][:100]
+    times = [page.evaluate(UNTIL, where) for where in heads[:50]]
+    before = page_memory(page)
+    times += [page.evaluate(UNTIL, where) for where in heads[50:]]
+    return np.array(times), page_memory(page) - before
+
+
+def growth(explorer: Any, page: Any) -> tuple[float, float]:
+    """MB by which the kernel and a page grow over 50 new sentences, after as many that filled what they keep."""
+    from live_views import state_of
+
+    def ask(sentences: list[str]) -> tuple[float, float]:
+        for text in sentences:
+            explorer.ask(text)
+            page.evaluate("told => models[0].update(told)", state_of(explorer))
+        return resident(), page_memory(page)
+
+    first, second = ask(SENTENCES[:50]), ask(SENTENCES[50:100])
+    return second[0] - first[0], second[1] - first[1]
+
+
+def live(browser: Any, sd: AttentionExplorer, attention: AttentionExplorer, playground: Any) -> dict[str, float]:
+    """What pages beside a kernel need."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from live_views import show
+
+    found = {}
+    times, grown = slices_in(show(browser.new_page(), sd))
+    found["slice's way round, median ms"], found["slice's way round, p95 ms"] = np.percentile(times, [50, 95])
+    found["page's growth over 50 slices, MB"] = grown
+    for name, explorer in (("attention", attention), ("playground", playground)):
+        kernel, grown = growth(explorer, show(browser.new_page(), explorer))
+        found[f"{name}: page's growth over 50 sentences, MB"] = grown
+    return found | {"kernel's growth over 50 sentences, MB": kernel}
 
 
 def kernel(attention: Attention, recording: float = 0) -> dict[str, float]:
@@ -179,6 +232,7 @@ def main() -> None:
     explorers = [AttentionExplorer(sd), AttentionExplorer(toy)]
     playground = SegmentationPlayground(scene, *dict.fromkeys(r.text for r in sample.records[:3]))
     explorers.append(playground)
+    asked = AttentionExplorer.from_scene(scene, text)
     found = kernel(sd) | {f"toy: {name}": value for name, value in kernel(toy, recording).items()}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         pages = [e.save_html(Path(folder) / f"{i}.html") for i, e in enumerate(explorers)]
@@ -197,9 +251,9 @@ def main() -> None:
             "slider to picture, median ms": float(np.median(slides)),
             "slider to picture, p95 ms": float(np.percentile(slides, 95)),
         }
+        found |= live(browser, explorers[0], asked, playground)
         about = f"Chromium {browser.version}, {platform.machine()}, {len(hovers)} hovers, {len(slides)} slider steps"
         browser.close()
-    found["kernel's growth over 50 sentences, MB"] = growth(playground)
     for name, value in found.items():
         limit = LIMITS.get(name)
         verdict = "" if limit is None else f"  (limit {limit})" if value <= limit else f"  MISSES its limit {limit}"

@@ -9,5 +9,13 @@ from .comparison import AttentionComparison
 from .gallery import Gallery
 from .inversion import InversionExplorer
 from .playground import SegmentationPlayground
+from .text import TextExplorer
 
-__all__ = ["AttentionComparison", "AttentionExplorer", "Gallery", "InversionExplorer", "SegmentationPlayground"]
+__all__ = [
+    "AttentionComparison",
+    "AttentionExplorer",
+    "Gallery",
+    "InversionExplorer",
+    "SegmentationPlayground",
+    "TextExplorer",
+]

@@ -5,7 +5,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
+from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground, TextExplorer
 from refdiff_lite.widgets.gallery import CAUSES, Item
 
 pytestmark = pytest.mark.slow
@@ -30,11 +30,12 @@ def pages(scene, tmp_path_factory):
         "inversion": InversionExplorer.from_scene(scene, steps=4, step=3),
         "gallery": Gallery(items),
         "opened gallery": Gallery(items, opened=1),
+        "text": TextExplorer.from_networks(scene.model.networks, text, token=3),
     }
     return {name: explorer.save_html(folder / f"{name}.html").as_uri() for name, explorer in made.items()}
 
 
-NAMES = ["attention", "playground", "inversion", "gallery", "opened gallery"]
+NAMES = ["attention", "playground", "inversion", "gallery", "opened gallery", "text"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -44,29 +44,10 @@ def test_slices_come_round_in_time_and_the_pages_memory_stays_flat(bench, live_p
     """From the choice in the page over Python and back to the picture, at Stable Diffusion's size (`pytest -s` prints it)."""
     explorer = AttentionExplorer(bench.sd_sized(np.random.default_rng(0)))
     page = live_page(explorer)
-    heads = [(f"blocks.{i}", head) for i in range(16) for head in range(8)][:100]
-    page.evaluate(
-        """() => { window.until = (layer, head) => new Promise((done) => {
-          const root = document.querySelector(".rdl"), began = performance.now();
-          models[0].set("head", -1); models[0].set("layer", layer); models[0].set("head", head);
-          const wait = () => (root.classList.contains("rdl-waiting") ? setTimeout(wait, 1) : requestAnimationFrame(() => done(performance.now() - began)));
-          wait();
-        }); }"""
-    )
-    session = page.context.new_cdp_session(page)
-
-    def heap():
-        session.send("HeapProfiler.collectGarbage")
-        told = session.send("Runtime.getHeapUsage")
-        return (told["usedSize"] + told.get("backingStorageSize", 0)) / 1e6  # arrays lie outside the heap itself
-
-    times = [page.evaluate("([l, h]) => until(l, h)", where) for where in heads[:50]]
-    before = heap()
-    times += [page.evaluate("([l, h]) => until(l, h)", where) for where in heads[50:]]
-    grown = heap() - before
+    times, grown = bench.slices_in(page)
     with capsys.disabled():
         print(
-            f"\nslice round trip, median {np.median(times):.0f} ms, p95 {np.percentile(times, 95):.0f}; heap {before:.0f} MB, {grown:+.1f} over 50 slices"
+            f"\nslice round trip, median {np.median(times):.0f} ms, p95 {np.percentile(times, 95):.0f}; {grown:+.1f} MB over 50 slices"
         )
     assert np.median(times) <= 150 * FACTOR
     assert grown < 20

@@ -5,6 +5,8 @@ function sentenceField(view, text) {
   if (!(view.get("_live") && view.get("_asks"))) return null;
   const error = h("p", { class: "rdl-error", role: "alert" }, view.get("_error"));
   const send = () => {
+    const same = field.value.trim().replace(/\s+/g, " ") === text;
+    if (same && !view.get("_error")) return; // the kernel would have nothing new to tell
     view.root.setAttribute("aria-busy", "true");
     view.model.send({ sentence: field.value });
   };
