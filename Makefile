@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers bench-growth bench-live tune measure ablation live successors pictures train-toy data api dist clean
+.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers bench-growth bench-live tune measure ablation live successors pictures train-toy data site dist clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -123,8 +123,8 @@ train-toy: install ## train the three small networks (hours; resumes from build/
 data: install ## write ToyRef's bundled splits again
 	$(BIN)/python -m refdiff_lite.toy.build_dataset
 
-api: install ## the API reference, from the docstrings: out/api/index.html
-	$(BIN)/pdoc --docformat google --output-directory out/api refdiff_lite
+site: install ## the course's site with lessons, live page and API, from what is committed: out/site/index.html (minutes)
+	$(BIN)/python docs/build_site.py
 
 dist: install ## sdist and wheel, both with data and weights inside, in dist/
 	$(BIN)/python -m build --no-isolation

@@ -26,7 +26,7 @@ from refdiff_lite.toy.train_clip import tokens
 NOUNS = 79
 """Nouns of the 40 val scenes that the logs look at."""
 CAPTION = "a red car left of a small dog"
-LOGS = {"UNet": "toy/emergence-log.jsonl", "transformer": "toy-dit/log.jsonl"}
+LOGS = {"UNet": "toy/emergence-long-log.jsonl", "transformer": "toy-dit/log.jsonl"}
 NOISE = {"UNet": "t = 51 of 1000", "transformer": "t = 0.1"}
 
 

@@ -1,0 +1,201 @@
+"""The course's site from what is committed: ``python docs/build_site.py`` (``make site``) -> ``out/site``.
+
+The pages are staged in the repository's own tree, so that links among them hold; links to what is no page go to the
+repository. Lessons are shown as they were built; their explorers are exported once more and run in the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from refdiff_lite.live.page import build, fetch
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "out"
+STAGE, SITE, KEPT = OUT / "site-source", OUT / "site", OUT / "explorers"
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+PAGES = (
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "notebooks/README.md", "docs/*.md", "docs/howto/*.md", "teaching/**/*.md",
+    "data/*/README.md", "data/models/*/*.md",
+)  # fmt: skip
+MODULES = (
+    "pipeline scene result config expression latents inversion attention unet_pass proposals ranking fusion trace look record "
+    "painting networks.networks networks.presets networks.loading variants.refam variants.concept variants.hybridgl "
+    "variants.relations evaluation.run evaluation.metrics evaluation.summary evaluation.baselines datasets.records "
+    "datasets.toyref widgets.base widgets.attention widgets.comparison widgets.playground widgets.gallery widgets.inversion "
+    "widgets.traced live.page live.export lesson images masks viz"
+).split()
+"""What the API pages tell of, in this order."""
+_LINK = re.compile(r"(?P<head>!?\[[^\]]*\]\()(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
+_IMAGE = re.compile(r"""(?P<head>(?:src|srcset)=["'])(?P<path>[^"'#]+)(?P<tail>["'])""")
+_BADGE = re.compile(r"\[!\[(?P<alt>[^\]]*)\]\(https?://[^)]*\)\]\((?P<to>[^)]*)\)")
+MATHJAX = ("mathjax", "3.2.2", "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09")
+HOOK = """
+from pathlib import Path as _Path
+from refdiff_lite.widgets.base import Explorer as _Explorer
+_found = []
+def _shown(self, **_):
+    path = _Path({folder!r}) / f"{name}-{{len(_found)}}.html"
+    self.save_html(path)
+    _found.append(path)
+    print("EXPLORER", path.name, repr(self))
+_Explorer._ipython_display_ = _shown
+"""
+
+
+def staged() -> list[Path]:
+    """Every page of the repository that the site shows, without the lessons."""
+    return sorted({p for pattern in PAGES for p in ROOT.glob(pattern)})
+
+
+def relink(text: str, here: Path, pages: set[Path], pictures: set[Path]) -> str:
+    """Markdown whose links to pages stay, whose pictures are noted, and whose other links go to the repository."""
+
+    def target(path: str) -> Path | None:
+        return None if re.match(r"[a-z]+:|/", path) else (here.parent / path).resolve()
+
+    def link(m: re.Match[str]) -> str:
+        to = target(m["path"])
+        if to is None or to in pages or not to.is_relative_to(ROOT):
+            return m.group()
+        if to.suffix in (".png", ".jpg", ".jpeg", ".svg") and to.is_file():
+            pictures.add(to)
+            return m.group()
+        if to.is_dir() and to / "README.md" in pages:
+            return f"{m['head']}{m['path'].rstrip('/')}/README.md{m['anchor'] or ''})"
+        kind = "tree" if to.is_dir() else "blob"
+        return f"{m['head']}{REPOSITORY}/{kind}/main/{to.relative_to(ROOT)}{m['anchor'] or ''})"
+
+    def image(m: re.Match[str]) -> str:
+        if (to := target(m["path"])) is not None and to.is_file():
+            pictures.add(to)
+            return f"{m['head']}{REPLACED}{to.relative_to(ROOT)}{m['tail']}"
+        return m.group()
+
+    # A badge is a picture from elsewhere; its link alone says as much.
+    text = _BADGE.sub(lambda m: f"[{m['alt']}]({m['to']})", text)
+    return _IMAGE.sub(image, _LINK.sub(link, text))
+
+
+REPLACED = "@root@/"
+"""Stands for the way to the site's root in pictures that are written as HTML, which Sphinx leaves as they are."""
+
+
+def explorers(lesson: Path) -> dict[int, list[str]]:
+    """Export the explorers of a lesson by running it; cell number -> files. Kept for this lesson and this library."""
+    code = hashlib.sha256(lesson.read_bytes())
+    for path in sorted((ROOT / "refdiff_lite").rglob("*")):
+        if path.suffix in (".py", ".js", ".css"):
+            code.update(path.read_bytes())
+    folder = KEPT / f"{lesson.stem}-{code.hexdigest()[:12]}"
+    notebook = nbformat.read(lesson, 4)
+    told = folder / "cells.txt"
+    if not told.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        hook = nbformat.v4.new_code_cell(HOOK.format(folder=str(folder), name=lesson.stem))
+        notebook.cells.insert(0, hook)
+        NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(lesson.parent)}}).execute()
+        lines = [
+            f"{i - 1} {name}"
+            for i, cell in enumerate(notebook.cells)
+            for o in cell.get("outputs", [])
+            if o.output_type == "stream"
+            for name in re.findall(r"^EXPLORER (\S+)", o.text, re.MULTILINE)
+        ]
+        told.write_text("\n".join(lines))
+    found: dict[int, list[str]] = {}
+    for line in told.read_text().splitlines():
+        cell, name = line.split()
+        found.setdefault(int(cell), []).append(name)
+        shutil.copy(folder / name, STAGE / "_extra" / "explorers" / name)
+    return found
+
+
+def lesson_page(lesson: Path, pages: set[Path], pictures: set[Path], live: bool) -> None:
+    """A built lesson with its links mended and its explorers alive."""
+    notebook = nbformat.read(lesson, 4)
+    alive = explorers(lesson) if live else {}
+    for i, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            cell.source = relink(cell.source, lesson, pages, pictures).replace(REPLACED, "../")
+        for name in alive.get(i, []):
+            frame = (
+                f'<iframe class="explorer" loading="lazy" src="../explorers/{name}" title="explorer of this lesson"></iframe>'
+                f'<p class="under"><a href="../explorers/{name}">in a page of its own</a></p>'
+            )
+            still = [o for o in cell.outputs if any(k.startswith("image/") for k in o.get("data", {}))]
+            cell.outputs = [o for o in cell.outputs if o not in still[-1:]]
+            cell.outputs.append(nbformat.v4.new_output("display_data", {"text/html": frame}))
+    target = STAGE / lesson.relative_to(ROOT)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, target)
+
+
+def teach(pages: set[Path]) -> str:
+    """The page for teachers: teaching's own, or the notes of the lessons."""
+    if (ROOT / "teaching" / "README.md") in pages:
+        return "# Teach with this\n\n```{include} teaching/README.md\n:relative-docs: .\n```\n"
+    notes = "\n".join(
+        f"- [Lesson {p.stem}](teaching/notes/{p.name})" for p in sorted((ROOT / "teaching/notes").glob("*.md"))
+    )
+    return f"# Teach with this\n\nNotes for the teacher, with answers to the open questions:\n\n{notes}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="without the live page, and with stills in the place of explorers"
+    )
+    parser.add_argument("--only", nargs="*", help="lessons whose explorers are exported; default: all")
+    given = parser.parse_args()
+    quick = given.quick
+    for folder in (STAGE, SITE):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "docs" / "site", STAGE)
+    (STAGE / "_extra" / "explorers").mkdir(parents=True)
+    lessons = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    pages, pictures = {p.resolve() for p in (*staged(), *lessons)}, set()
+    for page in staged():
+        target = STAGE / page.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        up = "../" * len(page.relative_to(ROOT).parts[:-1])
+        target.write_text(relink(page.read_text(), page, pages, pictures).replace(REPLACED, up))
+    for number, lesson in enumerate(lessons, 1):
+        print(f"lesson {number} of {len(lessons)}: {lesson.stem}", flush=True)
+        lesson_page(lesson, pages, pictures, live=not quick and (given.only is None or lesson.stem in given.only))
+    (STAGE / "teach.md").write_text(teach(pages))
+    (STAGE / "api").mkdir()
+    for name in MODULES:
+        title = f"refdiff_lite.{name}"
+        text = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {title}\n   :members:\n   :show-inheritance:\n"
+        (STAGE / "api" / f"{name}.rst").write_text(text)
+    for picture in pictures:
+        for target in (STAGE / picture.relative_to(ROOT), STAGE / "_extra" / picture.relative_to(ROOT)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(picture, target)
+    shutil.copy(ROOT / "CITATION.cff", STAGE)
+    with tarfile.open(fetch(*MATHJAX)) as tar:
+        (STAGE / "_static" / "tex-svg.js").write_bytes(tar.extractfile("package/es5/tex-svg.js").read())
+    if not quick:
+        print("the live page …", flush=True)
+        build(STAGE / "_extra" / "live", one_file=False)
+    command = [sys.executable, "-m", "sphinx", "-q", "-j", "2", "-b", "html", str(STAGE), str(SITE)]
+    subprocess.run(command, check=True)
+    (SITE / ".nojekyll").touch()  # GitHub leaves out what begins with an underscore, unless told
+    size = sum(p.stat().st_size for p in SITE.rglob("*") if p.is_file())
+    print(f"-> {SITE}/index.html ({size / 1e6:.0f} MB)")
+
+
+if __name__ == "__main__":
+    main()
