@@ -136,13 +136,13 @@ class TextExplorer(Explorer):
         told = f"This page leaves out {lost} of {len(self.attention.maps)} layers, for its size." if lost else ""
         return {**self._about(), "left_out": told, "index": index}, block
 
-    @traitlets.validate("token")
-    def _known_token(self, proposal: Any) -> int:
-        if proposal["value"] >= len(self.attention.tokens):
-            raise traitlets.TraitError(
-                f"token={proposal['value']}: the tokens have the numbers 0 to {len(self.attention.tokens) - 1}"
-            )
-        return proposal["value"]
+    @traitlets.validate("token", "layer")
+    def _known(self, proposal: Any) -> int:
+        name, value = proposal["trait"].name, proposal["value"]
+        known = len(self.attention.tokens if name == "token" else self.attention.maps)
+        if value >= known:
+            raise traitlets.TraitError(f"{name}={value}: the {name}s have the numbers 0 to {known - 1}")
+        return value
 
     def shares(self) -> np.ndarray:
         """What is shown, (tokens, tokens) float32: how much the token of a row looks at that of a column.

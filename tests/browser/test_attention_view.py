@@ -206,8 +206,8 @@ def test_a_drawn_region_tells_which_words_listen(live_page, recorded):
     np.testing.assert_allclose(shares, list(listening.values()), atol=0.006)
     page.locator("summary").click()
     page.get_by_label("Order of the overview").select_option("most inside the region first")
+    expect(page.locator(".rdl-small small")).to_have_count(6)  # once the kernel has answered
     shares = [int(s.split()[0]) for s in page.locator(".rdl-small small").all_inner_texts()]
-    assert len(shares) == 6
     assert shares == sorted(shares, reverse=True)
     page.keyboard.press("Escape")
     expect(page.locator(".rdl-box").first).to_be_hidden()
@@ -220,6 +220,7 @@ def test_the_overview_leads_to_a_head(live_page, recorded):
     page.locator("summary").click()
     expect(page.locator(".rdl-small")).to_have_count(6)  # two layers, two heads and their mean
     page.get_by_label("Order of the overview").select_option("most focused first")
+    expect(page.locator(".rdl-small small").first).to_be_visible()
     entropies = [int(s.split()[0]) for s in page.locator(".rdl-small small").all_inner_texts()]
     assert entropies == sorted(entropies)
     page.get_by_role("button", name="blocks.1, head 1").click()

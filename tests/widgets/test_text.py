@@ -85,8 +85,10 @@ def test_another_text_is_asked_and_a_wrong_one_refused_in_words(shown):
 def test_choices_are_checked(shown):
     with pytest.raises(traitlets.TraitError, match="0 to 7"):
         shown.token = 8
-    with pytest.raises(ValueError, match="layers 0 to 2"):
-        TextExplorer(shown.attention, layer=3).shares()
+    with pytest.raises(traitlets.TraitError, match="layers have the numbers 0 to 2"):
+        TextExplorer(shown.attention, layer=3)
+    with pytest.raises(ValueError, match="heads 0 to 3"):
+        TextExplorer(shown.attention, layer=1, head=4).shares()
 
 
 def test_stills_are_pictures_and_vectors(shown, tmp_path):
