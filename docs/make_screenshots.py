@@ -1,7 +1,11 @@
-"""README's pictures of the explorers: ``python docs/make_screenshots.py`` writes docs/images/*.jpg with Chromium."""
+"""README's pictures of the explorers: ``python docs/make_screenshots.py`` writes docs/images/*.jpg with Chromium.
+
+To look at them on a phone, elsewhere: ``python docs/make_screenshots.py --width 390 --out out/phone``.
+"""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,7 +20,14 @@ from refdiff_lite.evaluation.run import evaluate
 from refdiff_lite.networks import Networks
 from refdiff_lite.record import Record
 from refdiff_lite.trace import trace
-from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
+from refdiff_lite.widgets import (
+    AttentionComparison,
+    AttentionExplorer,
+    Gallery,
+    InversionExplorer,
+    SegmentationPlayground,
+    TextExplorer,
+)
 from refdiff_lite.widgets.base import Explorer
 from refdiff_lite.widgets.traced import attention_of
 
@@ -44,6 +55,8 @@ def make_explorers(folder: Path) -> dict[str, Explorer]:
         "playground": SegmentationPlayground(
             scene, record.text, sample.records[0].text, truth={record.text: sample.masks[record.target]}
         ),
+        "comparison": AttentionComparison.from_scenes((scene, record.text), (scene, sample.records[0].text)),
+        "text": TextExplorer.from_networks(model.networks, record.text, token=words),
         "inversion": InversionExplorer.from_scene(scene, steps=10, step=15),
         "gallery": Gallery.from_run(folder, model=model),
         "traced": AttentionExplorer(
@@ -63,12 +76,16 @@ def painted(networks: Networks) -> Record:
 
 
 def main() -> None:
-    IMAGES.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description="pictures of the explorers, light and dark")
+    parser.add_argument("--out", type=Path, default=IMAGES)
+    parser.add_argument("--width", type=int, default=1180, help="of the window, in pixels")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         explorers = make_explorers(Path(folder))
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for scheme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": 1180, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+            page = browser.new_page(viewport={"width": asked.width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
             for name, explorer in explorers.items():
                 page.goto(explorer.save_html(Path(folder) / f"{name}.html").as_uri())
                 page.wait_for_timeout(500)
@@ -78,7 +95,9 @@ def main() -> None:
                 shot = Path(folder) / "shot.png"
                 page.locator(".rdl").screenshot(path=shot)
                 ends = ".jpg" if scheme == "light" else "-dark.jpg"
-                Image.open(shot).convert("RGB").save(IMAGES / f"{name}{ends}", quality=88, subsampling=0, optimize=True)
+                Image.open(shot).convert("RGB").save(
+                    asked.out / f"{name}{ends}", quality=88, subsampling=0, optimize=True
+                )
         browser.close()
 
 

@@ -11,7 +11,6 @@ pytestmark = pytest.mark.slow
 FACTOR, FRAME, TRIES = 5, 16, 3
 """Goals are measured on a quiet machine and committed. Here a factor is allowed, and more where even a page that does
 nothing takes longer than a frame (ms) to follow the mouse; the best of some tries counts, for noise only adds."""
-IDLE = "<!doctype html><div class='rdl-stage' style='height: 500px'></div>"
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def bench(monkeypatch):
 def test_hovering_at_stable_diffusions_size_draws_in_time(bench, chromium, tmp_path):
     page = AttentionExplorer(bench.sd_sized(np.random.default_rng(0))).save_html(tmp_path / "sd.html")
     idle = tmp_path / "idle.html"
-    idle.write_text(IDLE)
+    idle.write_text(bench.IDLE)
     ratios = []
     for _ in range(TRIES):
         slow = max(1.0, np.median(bench.timed(chromium, idle, bench.hover)[1]) / FRAME)

@@ -98,7 +98,7 @@ function headsPanel(view, { n, heads, palette, share }) {
   let all = [];
   const body = h("div", { class: "rdl-heads", role: "toolbar", "aria-label": "layers and heads" });
   const stop = walkable(body, () => all.map((b) => b.button).filter((b) => !b.disabled));
-  const el = h("figure", { class: "rdl-heads-pane" }, h("figcaption", { class: "rdl-note" }, "Every head: a row for each layer. Click one to enter it."), body);
+  const el = h("figure", { class: "rdl-heads-pane" }, h("figcaption", { class: "rdl-note" }, "Every head, a row a layer; click one to enter."), body);
   function mark() {
     for (const { button, layer, head } of all) button.setAttribute("aria-pressed", layer === get("layer") && head === get("head"));
   }
