@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,12 +20,12 @@ def toy():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A function that runs one of the files; they are made by a Python of their own, without the tests' import hook."""
+def run():
+    """A function that runs one of the files; made by a Python of its own, without the tests' import hook, and kept."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    folder = tmp_path_factory.mktemp("onnx")
-    code = f"from pathlib import Path; from refdiff_lite.live.export import export; from refdiff_lite.networks import load; export(load('toy'), Path({str(folder)!r}))"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=600)
+    code = "from refdiff_lite.live.page import _exported; print(_exported()[0])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=600)
+    folder = Path(done.stdout.split("\n")[-2])
     sessions = {
         p.stem: onnxruntime.InferenceSession(p, providers=["CPUExecutionProvider"]) for p in folder.glob("*.onnx")
     }
