@@ -142,16 +142,6 @@ def lesson_page(lesson: Path, pages: set[Path], pictures: set[Path], live: bool)
     nbformat.write(notebook, target)
 
 
-def teach(pages: set[Path]) -> str:
-    """The page for teachers: teaching's own, or the notes of the lessons."""
-    if (ROOT / "teaching" / "README.md") in pages:
-        return "# Teach with this\n\n```{include} teaching/README.md\n:relative-docs: .\n```\n"
-    notes = "\n".join(
-        f"- [Lesson {p.stem}](teaching/notes/{p.name})" for p in sorted((ROOT / "teaching/notes").glob("*.md"))
-    )
-    return f"# Teach with this\n\nNotes for the teacher, with answers to the open questions:\n\n{notes}\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -174,7 +164,6 @@ def main() -> None:
     for number, lesson in enumerate(lessons, 1):
         print(f"lesson {number} of {len(lessons)}: {lesson.stem}", flush=True)
         lesson_page(lesson, pages, pictures, live=not quick and (given.only is None or lesson.stem in given.only))
-    (STAGE / "teach.md").write_text(teach(pages))
     (STAGE / "api").mkdir()
     for name in MODULES:
         title = f"refdiff_lite.{name}"

@@ -22,6 +22,7 @@ html_css_files = ["site.css"]
 html_extra_path = ["_extra"]
 html_show_sourcelink = False
 html_copy_source = False
+html_show_search_summary = False  # it would fetch every page found, which no browser allows from disk
 templates_path = ["_templates"]
 exclude_patterns = ["_templates", "_extra"]
 html_theme_options = {"top_of_page_buttons": []}
