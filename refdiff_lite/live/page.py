@@ -64,7 +64,11 @@ def fetch(package: str, version: str, sha256: str) -> Path:
     if not archive.exists():
         folder.mkdir(parents=True, exist_ok=True)
         command = ["pack", "--silent", f"{package}@{version}", "--pack-destination", str(folder)]
-        done = subprocess.run([*_npm(), *command], capture_output=True, text=True, timeout=600)
+        command += ["--fetch-retries=1", "--fetch-timeout=60000"]
+        try:
+            done = subprocess.run([*_npm(), *command], capture_output=True, text=True, timeout=240)
+        except subprocess.TimeoutExpired:
+            raise OSError(f"npm got no {package} {version} within four minutes; check the connection") from None
         if done.returncode or not archive.exists():
             raise OSError(f"npm could not fetch {package} {version}: {done.stderr.strip()[-300:]}")
     if hashlib.sha256(archive.read_bytes()).hexdigest() != sha256:

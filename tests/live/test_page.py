@@ -65,3 +65,12 @@ def test_the_types_that_the_comments_name_hold(tmp_path):
     command = [node, str(tmp_path / "package" / "lib" / "tsc.js"), "-p", str(page.web_dir())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_registry_that_does_not_answer_is_told(cache, monkeypatch):
+    def late(*_, **__):
+        raise subprocess.TimeoutExpired("npm", 240)
+
+    monkeypatch.setattr(page.subprocess, "run", late)
+    with pytest.raises(OSError, match="check the connection"):
+        page.runtime()
