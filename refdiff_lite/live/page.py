@@ -63,8 +63,8 @@ def fetch(package: str, version: str, sha256: str) -> Path:
     archive = folder / f"{package}-{version}.tgz"
     if not archive.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        command = ["pack", "--silent", f"{package}@{version}", "--pack-destination", str(folder)]
-        command += ["--fetch-retries=1", "--fetch-timeout=60000"]
+        command = ["pack", "--silent", f"{package}@{version}", "--fetch-retries=1", "--fetch-timeout=60000"]
+        command += ["--pack-destination", str(folder)]
         try:
             done = subprocess.run([*_npm(), *command], capture_output=True, text=True, timeout=240)
         except subprocess.TimeoutExpired:
