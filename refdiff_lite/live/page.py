@@ -103,7 +103,7 @@ def _exported() -> tuple[Path, list[list[str]]]:
 
 def _script() -> str:
     """Everything that runs in the page: the library's own views, and around them the live page."""
-    views = view_module("ask", "proposal", "playground").removesuffix("\nexport default { render };\n")
+    views = view_module("ask", "keep", "proposal", "playground").removesuffix("\nexport default { render };\n")
     return "\n".join([views, *((web_dir() / f"{n}.js").read_text(encoding="utf-8") for n in ("live", "page"))])
 
 

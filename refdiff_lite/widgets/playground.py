@@ -40,7 +40,7 @@ class SegmentationPlayground(Explorer):
         show_what: "mask" or "map".
     """
 
-    _esm = view_module("ask", "proposal", "playground")
+    _esm = view_module("ask", "keep", "proposal", "playground")
     current = traitlets.Int(0).tag(sync=True)
     variant = traitlets.Enum(VARIANTS, "full").tag(sync=True)
     proposals = traitlets.Enum(PROPOSALS, "felzenszwalb").tag(sync=True)

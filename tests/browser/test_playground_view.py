@@ -183,3 +183,26 @@ def test_a_successor_is_asked_of_the_kernel_and_shown(live_page, open_page, play
     expect(kept.locator(".rdl-best")).to_have_attribute("data-i", str(playground.best))
     kept.get_by_label("What came after").select_option("concept")
     expect(kept.locator(".rdl-note", has_text="does not keep concept")).to_be_visible()
+
+
+def test_ranking_and_pictures_can_be_kept_and_knobs_undone(open_page, playground):
+    playground.choose(proposals="oracle")
+    page = open_page(playground)
+    with page.expect_download() as taken:
+        page.get_by_role("button", name="CSV").click()
+    lines = taken.value.path().read_text().splitlines()
+    assert lines[0] == "rank,proposal,S_G,S_D,S,IoU"
+    rank, best, s_g, s_d, s, _ = lines[1].split(",")
+    scores = playground.scores()
+    assert (int(rank), int(best)) == (1, playground.best)
+    np.testing.assert_allclose(
+        [float(s_g), float(s_d), float(s)], [scores[k][playground.best] for k in ("S_G", "S_D", "S")], atol=1e-5
+    )
+    for kind, start in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
+        with page.expect_download() as taken:
+            page.get_by_role("button", name=kind).click()
+        assert taken.value.path().read_bytes().startswith(start)
+    page.get_by_role("radio", name="gs").check(force=True)
+    page.wait_for_timeout(400)
+    page.get_by_role("button", name="undo").click()
+    expect(page.get_by_role("radio", name="full")).to_be_checked()

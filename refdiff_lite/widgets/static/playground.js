@@ -77,7 +77,15 @@ function render(context) {
       show: (k) => (k ? percent(k / (get("_meta").thresholds + 1), 0) : "by score") });
     const showing = segmented(view, "Picture", "show_what", [["mask", "Mask"], ["map", "Word map"]]);
     const bias = toggle(view, "positional bias", "bias");
-    const knobs = h("div", { class: "rdl-controls rdl-knobs" }, variant.el, later.el, generator.el, alpha.el, beta.el, threshold.el, showing.el, bias);
+    const heading = () => `${entry.text}: ${get("variant")}, ${kind()}`;
+    const visible = () => panes.filter((p) => !p.el.hidden);
+    const keep = h("div", { class: "rdl-keep", role: "group", "aria-label": "keep what you see" },
+      ...[["PNG", async () => download("refdiff.png", await panesAsPicture(view, visible(), heading()))],
+        ["SVG", () => download("refdiff.svg", panesAsVector(view, visible(), heading()))],
+        ["CSV", () => download("refdiff.csv", new Blob([["rank,proposal,S_G,S_D,S,IoU", ...ranked.map((r, i) => [i + 1, r.i, r.sg, r.sd, r.s, r.iou >= 0 ? r.iou : ""].join(",")), ""].join("\n")], { type: "text/csv" }))],
+      ].map(([text, call]) => h("button", { type: "button", class: "rdl-quiet", onclick: call }, text)),
+      ...undoable(view, ["variant", "proposals", "alpha", "beta", "bias", "threshold", "show_what"]));
+    const knobs = h("div", { class: "rdl-controls rdl-knobs" }, variant.el, later.el, generator.el, alpha.el, beta.el, threshold.el, showing.el, bias, keep);
 
     // ---- masks of the chosen generator, unpacked once
     let cache = new Map();
