@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from builders import row
 
-from refdiff_lite.evaluation.summary import gains, summarise
 from refdiff_lite.config import BASELINES, VARIANTS
+from refdiff_lite.evaluation.summary import gains, summarise
 from refdiff_lite.files import data_dir
 from studies.results import BEGIN, END, RUNS, condense, insert, main, tables
 
