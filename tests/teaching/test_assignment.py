@@ -34,14 +34,14 @@ def test_the_student_s_copy_holds_no_solution(built):
 
 
 def test_right_half_right_and_empty_submissions(grader, built, tmp_path):
-    assert grader.grade(built / "solution" / "say_no.ipynb") == {"q1": 4, "q2": 5, "q3": 6, "q4": 5}
+    assert grader.grade(built / "solution" / "say_no.ipynb") == ({"q1": 4, "q2": 5, "q3": 6, "q4": 5}, [])
     student, solved = (nbformat.read(built / n / "say_no.ipynb", 4) for n in ("student", "solution"))
     for place, cell in enumerate(solved.cells):
         if any(f"def {name}(" in cell.source for name in ("margin", "best_threshold")):
             student.cells[place] = cell
     nbformat.write(student, tmp_path / "half.ipynb")
-    assert grader.grade(tmp_path / "half.ipynb") == {"q1": 4, "q2": 0, "q3": 6, "q4": 0}
-    assert sum(grader.grade(built / "student" / "say_no.ipynb").values()) == 0
+    assert grader.grade(tmp_path / "half.ipynb")[0] == {"q1": 4, "q2": 0, "q3": 6, "q4": 0}
+    assert sum(grader.grade(built / "student" / "say_no.ipynb")[0].values()) == 0
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,31 @@ def test_wrong_answers_lose_points(grader, built, tmp_path, wrong, question, mos
     notebook = nbformat.read(built / "student" / "say_no.ipynb", 4)
     notebook.cells.append(nbformat.v4.new_code_cell(wrong))
     nbformat.write(notebook, tmp_path / "wrong.ipynb")
-    assert grader.grade(tmp_path / "wrong.ipynb")[question] <= most
+    assert grader.grade(tmp_path / "wrong.ipynb")[0][question] <= most
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("import __main__\n__main__._holds = lambda *a: True\n__main__.run = lambda *a: ('', '')", ""),
+        ("import sys\nsys.exit()", "SystemExit"),
+        ("import os\nos._exit(0)", "ended the grading"),
+        ("while True:\n    pass", "longer than"),
+    ],
+)
+def test_a_submission_neither_grades_itself_nor_stops_the_grading(grader, built, tmp_path, cell, told):
+    notebook = nbformat.read(built / "student" / "say_no.ipynb", 4)
+    notebook.cells = [nbformat.v4.new_code_cell(cell)]
+    nbformat.write(notebook, tmp_path / "sly.ipynb")
+    points, wrong = grader.grade(tmp_path / "sly.ipynb", seconds=15)
+    assert sum(points.values()) == 0
+    assert told in " ".join(wrong)
+
+
+def test_a_magic_costs_no_points(grader, built, tmp_path):
+    solved = nbformat.read(built / "solution" / "say_no.ipynb", 4)
+    (cell,) = (c for c in solved.cells if "def margin(" in c.source)
+    cell.source = "%matplotlib inline\n!ls\n" + cell.source
+    solved.cells = [c for c in solved.cells if c is cell or "import numpy" in c.source]
+    nbformat.write(solved, tmp_path / "magic.ipynb")
+    assert grader.grade(tmp_path / "magic.ipynb")[0]["q1"] == 4

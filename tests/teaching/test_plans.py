@@ -1,4 +1,4 @@
-"""Plans for teachers: what they name exists, their minutes follow one another, and their cells run within the hour."""
+"""Plans for teachers: what they name exists, and their minutes follow one another."""
 
 import importlib.util
 import itertools
