@@ -1,118 +1,89 @@
-"""Build and grade the assignment: ``python teaching/assignment/grade.py build OUT`` or ``... grade SUBMISSION.ipynb``.
+"""Build and grade the assignment with otter-grader: ``python teaching/assignment/grade.py --help``.
 
-The hidden tests in ``tests/`` are in the format of otter-grader (and of OK before it): a dictionary ``test`` with suites of
-doctests. Otter can grade with them as they are; this file needs nothing but the package itself.
+``say_no.py`` is the master notebook in the layout of Otter Assign, with solutions and hidden tests. Otter does the work; this file
+turns the master into a notebook, and grades many submissions with a time limit for each.
 """
 
 from __future__ import annotations
 
-import doctest
+import csv
 import json
-import re
-import runpy
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import jupytext
-import nbformat
-from IPython.core.inputtransformer2 import TransformerManager
+import typer
 
-HERE = Path(__file__).resolve().parent
-_SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
+MASTER = Path(__file__).resolve().parent / "say_no.py"
+app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 
 
+def otter(*args: str, cwd: Path, seconds: float | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "otter", *args], cwd=cwd, capture_output=True, text=True, timeout=seconds
+    )
+
+
+@app.command()
 def build(out: Path) -> None:
-    """Write ``student/say_no.ipynb`` without solutions, and ``solution/say_no.ipynb``."""
-    notebook = jupytext.read(HERE / "say_no.py")
-    for name in ("solution", "student"):
-        made = nbformat.from_dict(notebook)
-        if name == "student":
-            for cell in made.cells:
-                cell.source = _SOLUTION.sub(
-                    r"\1raise NotImplementedError('your code here')\n", cell.source + "\n"
-                ).rstrip("\n")
-        folder = out / name
-        folder.mkdir(parents=True, exist_ok=True)
-        nbformat.write(made, folder / "say_no.ipynb")
+    """Write OUT/student/say_no.ipynb to hand out and OUT/autograder/, and run the hidden tests on the solution."""
+    with tempfile.TemporaryDirectory() as folder:
+        jupytext.write(jupytext.read(MASTER), Path(folder) / "say_no.ipynb")
+        done = otter("assign", "--no-pdfs", "say_no.ipynb", str(out.resolve()), cwd=Path(folder))
+    if done.returncode:
+        reason = "pip install 'refdiff-lite[teach]' first" if "No module named otter" in done.stderr else done.stderr
+        raise typer.BadParameter(f"otter assign failed: {reason}")
+    print(f"-> {out}/student/say_no.ipynb (to hand out), {out}/autograder/ (keep it: solution and hidden tests)")
 
 
-_WORKER = """
-import contextlib, io, json, sys
-asked, space = json.load(sys.stdin), {"__name__": "submission"}
-class _Shell:
-    def __getattr__(self, name):
-        return lambda *a, **k: None  # magics do nothing here
-space["get_ipython"] = _Shell
-def run(source, kind, where):
-    out = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(out):
-            exec(compile(source, "submission", kind), where)
-    except BaseException as error:
-        return None, f"{type(error).__name__}: {error}"
-    return out.getvalue(), ""
-wrong = [f"cell {i}: {why}" for i, cell in asked["cells"] if (why := run(cell, "exec", space)[1])]
-answers = []
-for case in asked["cases"]:
-    own = dict(space)
-    answers.append([run(source, "single", own)[0] for source in case])
-print("\\n" + json.dumps({"answers": answers, "wrong": wrong}))
-"""
+def points(submission: Path, autograder: Path, seconds: float = 600) -> tuple[dict[str, float], str]:
+    """Points by question, and what failed.
 
-
-def grade(submission: Path, seconds: float = 600) -> tuple[dict[str, float], list[str]]:
-    """Points by question, and what went wrong in which cell; cells that fail are passed over.
-
-    The submission runs in a process of its own, in an empty folder. It is given the questions of the hidden tests and never the
-    answers: those are compared here.
+    Args:
+        submission: a student's notebook. autograder: the zip that ``build`` made. seconds: after these, and where
+            the notebook ends its own process, there are no points.
     """
-    clean = TransformerManager().transform_cell
-    cells = [(i, clean(c.source)) for i, c in enumerate(nbformat.read(submission, 4).cells) if c.cell_type == "code"]
-    tests = [runpy.run_path(str(path))["test"] for path in sorted((HERE / "tests").glob("q*.py"))]
-    cases = [[doctest.DocTestParser().get_examples(c["code"]) for s in t["suites"] for c in s["cases"]] for t in tests]
-    asked = {"cells": cells, "cases": [[e.source for e in case] for some in cases for case in some]}
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [sys.executable, "-c", _WORKER],
-                input=json.dumps(asked),
-                capture_output=True,
-                text=True,
-                cwd=folder,
-                timeout=seconds,
-            )
-        told = json.loads(done.stdout.rstrip("\n").rpartition("\n")[2])
-        answers, wrong = told["answers"], told["wrong"]
-    except subprocess.TimeoutExpired:
-        answers, wrong = [], [f"it ran longer than {seconds:g} seconds and was stopped"]
-    except (ValueError, KeyError):
-        answers, wrong = [], [f"it ended the grading: {done.stderr.strip()[-200:] or 'no reason given'}"]
-    points, place = {}, 0
-    for test, some in zip(tests, cases, strict=True):
-        mine = answers[place : place + len(some)]
-        place += len(some)
-        right = sum(
-            [e.want for e in case] == [got or "" for got in said] for case, said in zip(some, mine, strict=False)
-        )
-        points[test["name"]] = round(test["points"] * right / len(some), 2)
-    return points, wrong
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = otter(
+                "run", "--no-logo", "-a", str(autograder.resolve()), "-o", folder, str(submission.resolve()),
+                cwd=Path(folder), seconds=seconds,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return {}, f"ran longer than {seconds:g} seconds and was stopped"
+        results = Path(folder) / "results.json"
+        if done.returncode or not results.exists():
+            return {}, f"could not be graded: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}"
+        tests = [t for t in json.loads(results.read_text())["tests"] if "max_score" in t]
+    failed = "\n".join(t["output"] for t in tests if t["score"] < t["max_score"])
+    return {t["name"]: round(float(t["score"]), 2) for t in tests}, failed
 
 
-def main() -> None:
-    what, path = sys.argv[1], Path(sys.argv[2])
-    if what == "build":
-        build(path)
-        print(f"-> {path}/student/say_no.ipynb, {path}/solution/say_no.ipynb")
-        return
-    points, wrong = grade(path)
-    for line in wrong:
-        print(line)
-    for name, reached in points.items():
-        print(f"{name}: {reached:g}")
-    print(f"total: {sum(points.values()):g} of 20")
+@app.command()
+def grade(
+    out: Annotated[Path, typer.Argument(help="the folder that build made")],
+    submissions: Annotated[list[Path], typer.Argument(help="students' notebooks", exists=True, dir_okay=False)],
+    seconds: Annotated[float, typer.Option(help="time limit for each")] = 600,
+) -> None:
+    """Grade SUBMISSIONS one after the other; points go to OUT/grades.csv, reasons to the screen."""
+    zips = sorted((out / "autograder").glob("*.zip"))
+    if not zips:
+        raise typer.BadParameter(f"{out}/autograder holds no autograder; run build {out} first")
+    questions = ("q1", "q2", "q3", "q4")
+    with (out / "grades.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("submission", *questions, "total"))
+        for submission in submissions:
+            reached, failed = points(submission, zips[-1], seconds)
+            numbers = [reached.get(q, 0) for q in questions]
+            rows.writerow((submission, *numbers, sum(numbers)))
+            file.flush()  # a stop halfway loses nobody's points
+            print(f"{submission}: {sum(numbers):g} of 20", failed, sep="\n" if failed else "")
+    print(f"-> {out}/grades.csv")
 
 
 if __name__ == "__main__":
-    main()
+    app()

@@ -1,13 +1,21 @@
 """The assignment gives a right, a half right and an empty submission the points that they deserve."""
 
+import csv
 import importlib.util
 from pathlib import Path
 
 import nbformat
 import pytest
+from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
+pytest.importorskip("otter", reason="refdiff-lite[teach] is not installed")
 ROOT = Path(__file__).parents[2]
+WRONG = (
+    "def margin(scores):\n    return max(scores)",
+    "def best_threshold(there, absent):\n    return sum(there) / len(there), 1.0",
+    "def absent_nouns(scenes, each=2):\n    return [sorted(s)[:each] for s in scenes]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,62 +33,61 @@ def built(grader, tmp_path_factory):
     return out
 
 
-def test_the_student_s_copy_holds_no_solution(built):
-    student, solved = (nbformat.read(built / n / "say_no.ipynb", 4) for n in ("student", "solution"))
-    text = "\n".join(c.source for c in student.cells)
-    assert "SOLUTION" not in text
-    assert text.count("your code here") == 4
-    assert len(student.cells) == len(solved.cells)
+@pytest.fixture(scope="module")
+def notebooks(built):
+    """The student's copy and the solution."""
+    return [nbformat.read(built / which / "say_no.ipynb", 4) for which in ("student", "autograder")]
 
 
-def test_right_half_right_and_empty_submissions(grader, built, tmp_path):
-    assert grader.grade(built / "solution" / "say_no.ipynb") == ({"q1": 4, "q2": 5, "q3": 6, "q4": 5}, [])
-    student, solved = (nbformat.read(built / n / "say_no.ipynb", 4) for n in ("student", "solution"))
-    for place, cell in enumerate(solved.cells):
-        if any(f"def {name}(" in cell.source for name in ("margin", "best_threshold")):
-            student.cells[place] = cell
-    nbformat.write(student, tmp_path / "half.ipynb")
-    assert grader.grade(tmp_path / "half.ipynb")[0] == {"q1": 4, "q2": 0, "q3": 6, "q4": 0}
-    assert sum(grader.grade(built / "student" / "say_no.ipynb")[0].values()) == 0
+def save(student, cells, path):
+    """A submission: the student's notebook with these cells, given as cells or as source."""
+    made = [nbformat.v4.new_code_cell(c if isinstance(c, str) else c.source) for c in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=student.metadata), path)
+
+
+def test_the_student_s_copy_holds_neither_solutions_nor_tests(notebooks):
+    student, solved = (str(n) for n in notebooks)
+    for word in ("SOLUTION", "assert", "HIDDEN", "ordered"):
+        assert word not in student
+    assert "ordered" in solved
+    assert "assert" in solved
+    assert student.count("    ...") == 4
+
+
+def test_right_half_right_empty_and_wrong_submissions(grader, built, notebooks, tmp_path):
+    student, _ = notebooks
+    right, half, empty, wrong = (tmp_path / f"{name}.ipynb" for name in ("right", "half", "empty", "wrong"))
+    asked, answered = ([c for c in n.cells if c.cell_type == "code"] for n in notebooks)
+    answers = [c for c in answered if c.source.startswith(("def margin(", "def best_threshold("))]
+    assert len(answers) == 2
+    save(student, answered, right)
+    save(student, ["%matplotlib inline", "import sys\nsys.exit()", "1 / 0", *asked, *answers], half)
+    save(student, asked, empty)
+    save(student, [*asked, *WRONG], wrong)
+    done = CliRunner().invoke(grader.app, ["grade", str(built), *map(str, (right, half, empty, wrong))])
+    assert done.exit_code == 0, done.output
+    assert "right.ipynb: 20 of 20\n" in done.output
+    assert "q2 - 1 result" in done.output  # says which case failed
+    rows = list(csv.DictReader((built / "grades.csv").open()))
+    got = [[float(row[k]) for k in ("q1", "q2", "q3", "q4", "total")] for row in rows]
+    assert got[:3] == [[4, 5, 6, 5, 20], [4, 0, 6, 0, 10], [0, 0, 0, 0, 0]]
+    assert got[3][0] <= 1
+    assert got[3][1] <= 1
+    assert got[3][2] <= 3
 
 
 @pytest.mark.parametrize(
-    ("wrong", "question", "most"),
-    [
-        ("def margin(scores):\n    return max(scores)", "q1", 1),
-        ("def best_threshold(there, absent):\n    return sum(there) / len(there), 1.0", "q3", 3),
-        ("def absent_nouns(scenes, each=2):\n    return [sorted(s)[:each] for s in scenes]", "q2", 1),
-    ],
+    ("cell", "told"), [("import os\nos._exit(0)", "could not be graded"), ("while True:\n    pass", "longer than")]
 )
-def test_wrong_answers_lose_points(grader, built, tmp_path, wrong, question, most):
-    notebook = nbformat.read(built / "student" / "say_no.ipynb", 4)
-    notebook.cells.append(nbformat.v4.new_code_cell(wrong))
-    nbformat.write(notebook, tmp_path / "wrong.ipynb")
-    assert grader.grade(tmp_path / "wrong.ipynb")[0][question] <= most
+def test_a_submission_that_ends_or_never_ends_gets_no_points(grader, built, notebooks, tmp_path, cell, told):
+    save(notebooks[0], [cell], tmp_path / "sly.ipynb")
+    (autograder,) = (built / "autograder").glob("*.zip")
+    points, why = grader.points(tmp_path / "sly.ipynb", autograder, seconds=20)
+    assert points == {}
+    assert told in why
 
 
-@pytest.mark.parametrize(
-    ("cell", "told"),
-    [
-        ("import __main__\n__main__._holds = lambda *a: True\n__main__.run = lambda *a: ('', '')", ""),
-        ("import sys\nsys.exit()", "SystemExit"),
-        ("import os\nos._exit(0)", "ended the grading"),
-        ("while True:\n    pass", "longer than"),
-    ],
-)
-def test_a_submission_neither_grades_itself_nor_stops_the_grading(grader, built, tmp_path, cell, told):
-    notebook = nbformat.read(built / "student" / "say_no.ipynb", 4)
-    notebook.cells = [nbformat.v4.new_code_cell(cell)]
-    nbformat.write(notebook, tmp_path / "sly.ipynb")
-    points, wrong = grader.grade(tmp_path / "sly.ipynb", seconds=15)
-    assert sum(points.values()) == 0
-    assert told in " ".join(wrong)
-
-
-def test_a_magic_costs_no_points(grader, built, tmp_path):
-    solved = nbformat.read(built / "solution" / "say_no.ipynb", 4)
-    (cell,) = (c for c in solved.cells if "def margin(" in c.source)
-    cell.source = "%matplotlib inline\n!ls\n" + cell.source
-    solved.cells = [c for c in solved.cells if c is cell or "import numpy" in c.source]
-    nbformat.write(solved, tmp_path / "magic.ipynb")
-    assert grader.grade(tmp_path / "magic.ipynb")[0]["q1"] == 4
+def test_grading_without_building_first_is_refused(grader, built, tmp_path):
+    done = CliRunner().invoke(grader.app, ["grade", str(tmp_path), str(built / "student" / "say_no.ipynb")])
+    assert done.exit_code == 2
+    assert "run build" in " ".join(done.output.split())
