@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers bench-growth bench-live tune measure ablation live successors pictures train-toy data site dist clean
+.PHONY: help install chromium demo test test-quick test-colab lint format notebooks lesson-table lab evaluate bench bench-time bench-evaluation bench-explorers bench-growth bench-live tune measure ablation live successors pictures train-toy data site slides dist clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -125,6 +125,9 @@ data: install ## write ToyRef's bundled splits again
 
 site: install ## the course's site with lessons, live page and API, from what is committed: out/site/index.html (minutes)
 	$(BIN)/python docs/build_site.py
+
+slides: install ## slides from the lessons' cells, for a browser and as PDF: out/slides/index.html (make slides ONLY="03 07")
+	$(BIN)/python docs/build_slides.py $(ONLY)
 
 dist: install ## sdist and wheel, both with data and weights inside, in dist/
 	$(BIN)/python -m build --no-isolation

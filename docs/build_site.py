@@ -7,7 +7,6 @@ repository. Lessons are shown as they were built; their explorers are exported o
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import shutil
 import subprocess
@@ -16,14 +15,15 @@ import tarfile
 import tomllib
 from pathlib import Path
 
+import build_slides
 import nbformat
-from nbclient import NotebookClient
+from run_lessons import explorers, run
 
 from refdiff_lite.live.page import build, fetch
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out"
-STAGE, SITE, KEPT = OUT / "site-source", OUT / "site", OUT / "explorers"
+STAGE, SITE = OUT / "site-source", OUT / "site"
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 PAGES = (
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "notebooks/README.md", "docs/*.md", "docs/howto/*.md", "teaching/**/*.md",
@@ -40,18 +40,6 @@ MODULES = (
 _LINK = re.compile(r"(?P<head>!?\[[^\]]*\]\()(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 _IMAGE = re.compile(r"""(?P<head>(?:src|srcset)=["'])(?P<path>[^"'#]+)(?P<tail>["'])""")
 _BADGE = re.compile(r"\[!\[(?P<alt>[^\]]*)\]\(https?://[^)]*\)\]\((?P<to>[^)]*)\)")
-MATHJAX = ("mathjax", "3.2.2", "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09")
-HOOK = """
-from pathlib import Path as _Path
-from refdiff_lite.widgets.base import Explorer as _Explorer
-_found = []
-def _shown(self, **_):
-    path = _Path({folder!r}) / f"{name}-{{len(_found)}}.html"
-    self.save_html(path)
-    _found.append(path)
-    print("EXPLORER", path.name, repr(self))
-_Explorer._ipython_display_ = _shown
-"""
 
 
 def staged() -> list[Path]:
@@ -92,44 +80,15 @@ REPLACED = "@root@/"
 """Stands for the way to the site's root in pictures that are written as HTML, which Sphinx leaves as they are."""
 
 
-def explorers(lesson: Path) -> dict[int, list[str]]:
-    """Export the explorers of a lesson by running it; cell number -> files. Kept for this lesson and this library."""
-    code = hashlib.sha256(lesson.read_bytes())
-    for path in sorted((ROOT / "refdiff_lite").rglob("*")):
-        if path.suffix in (".py", ".js", ".css"):
-            code.update(path.read_bytes())
-    folder = KEPT / f"{lesson.stem}-{code.hexdigest()[:12]}"
-    notebook = nbformat.read(lesson, 4)
-    told = folder / "cells.txt"
-    if not told.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        hook = nbformat.v4.new_code_cell(HOOK.format(folder=str(folder), name=lesson.stem))
-        notebook.cells.insert(0, hook)
-        NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(lesson.parent)}}).execute()
-        lines = [
-            f"{i - 1} {name}"
-            for i, cell in enumerate(notebook.cells)
-            for o in cell.get("outputs", [])
-            if o.output_type == "stream"
-            for name in re.findall(r"^EXPLORER (\S+)", o.text, re.MULTILINE)
-        ]
-        told.write_text("\n".join(lines))
-    found: dict[int, list[str]] = {}
-    for line in told.read_text().splitlines():
-        cell, name = line.split()
-        found.setdefault(int(cell), []).append(name)
-        shutil.copy(folder / name, STAGE / "_extra" / "explorers" / name)
-    return found
-
-
 def lesson_page(lesson: Path, pages: set[Path], pictures: set[Path], live: bool) -> None:
     """A built lesson with its links mended and its explorers alive."""
     notebook = nbformat.read(lesson, 4)
-    alive = explorers(lesson) if live else {}
+    alive = explorers(folder := run(lesson)) if live else {}
     for i, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
             cell.source = relink(cell.source, lesson, pages, pictures).replace(REPLACED, "../")
         for name in alive.get(i, []):
+            shutil.copy(folder / name, STAGE / "_extra" / "explorers" / name)
             frame = (
                 f'<iframe class="explorer" loading="lazy" src="../explorers/{name}" title="explorer of this lesson"></iframe>'
                 f'<p class="under"><a href="../explorers/{name}">in a page of its own</a></p>'
@@ -145,9 +104,9 @@ def lesson_page(lesson: Path, pages: set[Path], pictures: set[Path], live: bool)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="without the live page, and with stills in the place of explorers"
+        "--quick", action="store_true", help="without live page and slides, and with stills in the place of explorers"
     )
-    parser.add_argument("--only", nargs="*", help="lessons whose explorers are exported; default: all")
+    parser.add_argument("--only", nargs="*", help="lessons, such as 02, with explorers and slides; default: all")
     given = parser.parse_args()
     quick = given.quick
     for folder in (STAGE, SITE):
@@ -163,7 +122,7 @@ def main() -> None:
         target.write_text(relink(page.read_text(), page, pages, pictures).replace(REPLACED, up))
     for number, lesson in enumerate(lessons, 1):
         print(f"lesson {number} of {len(lessons)}: {lesson.stem}", flush=True)
-        lesson_page(lesson, pages, pictures, live=not quick and (given.only is None or lesson.stem in given.only))
+        lesson_page(lesson, pages, pictures, live=not quick and (given.only is None or lesson.stem[:2] in given.only))
     (STAGE / "api").mkdir()
     for name in MODULES:
         title = f"refdiff_lite.{name}"
@@ -174,9 +133,10 @@ def main() -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(picture, target)
     shutil.copy(ROOT / "CITATION.cff", STAGE)
-    with tarfile.open(fetch(*MATHJAX)) as tar:
+    with tarfile.open(fetch(*build_slides.MATHJAX)) as tar:
         (STAGE / "_static" / "tex-svg.js").write_bytes(tar.extractfile("package/es5/tex-svg.js").read())
     if not quick:
+        build_slides.build(STAGE / "_extra" / "slides", given.only)
         print("the live page …", flush=True)
         build(STAGE / "_extra" / "live", one_file=False)
     command = [sys.executable, "-m", "sphinx", "-q", "-j", "2", "-b", "html", str(STAGE), str(SITE)]

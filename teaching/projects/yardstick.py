@@ -29,14 +29,14 @@ def compare(values: dict[str, Sequence[float]], images: Sequence[int]) -> Measur
     """
     first = np.asarray(next(iter(values.values())), float)
     told: Measured = {"n": len(first), "images": len(set(images)), "methods": {}}
-    for name, some in values.items():
-        change = np.asarray(some, float) - first
-        told["methods"][name] = {
-            "value": round(float(np.mean(some)), 4),
-            "interval": _rounded(interval(some, images)),
-            "minus first": round(float(change.mean()), 4),
-            "difference's interval": _rounded(interval(change, images, bounds=(-1, 1))),
-        }
+    for place, (name, some) in enumerate(values.items()):
+        told["methods"][name] = {"value": round(float(np.mean(some)), 4), "interval": _rounded(interval(some, images))}
+        if place:
+            change = np.asarray(some, float) - first
+            told["methods"][name] |= {
+                "minus first": round(float(change.mean()), 4),
+                "difference's interval": _rounded(interval(change, images, bounds=(-1, 1))),
+            }
     return told
 
 
@@ -63,7 +63,7 @@ def compare_confidence(
         "right": round(float(np.mean(right)), 4),
         "methods": {},
     }
-    for name, some in confidence.items():
+    for place, (name, some) in enumerate(confidence.items()):
         rows = np.column_stack([some, first, np.asarray(right, float)])
 
         def change(r: np.ndarray) -> float:
@@ -72,9 +72,12 @@ def compare_confidence(
         told["methods"][name] = {
             "value": round(auroc(rows[:, 0], rows[:, 2]), 4),
             "interval": _rounded(bootstrap(rows, images, lambda r: auroc(r[:, 0], r[:, 2]), draws=500)),
-            "minus first": round(change(rows), 4),
-            "difference's interval": _rounded(bootstrap(rows, images, change, draws=500)),
         }
+        if place:
+            told["methods"][name] |= {
+                "minus first": round(change(rows), 4),
+                "difference's interval": _rounded(bootstrap(rows, images, change, draws=500)),
+            }
     return told
 
 

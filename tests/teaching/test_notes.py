@@ -1,6 +1,7 @@
 """Teacher's notes: the minutes of a lesson, its own sections, and wrong ideas tied to what corrects them."""
 
 import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_notes_keep_to_their_lesson(lesson):
 
     spans = [(*map(int, minutes.split("–")), section) for minutes, section, *_ in rows(text, "Timing")]
     assert spans[0][0] == 0
-    assert all(before[1] == after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
     assert spans[-1][1] == int(re.search(r"^# minutes: (\d+)", source, re.MULTILINE)[1])
     assert {section for *_, section in spans} <= {*headings, "–"}
     stated = dict(re.findall(r"^# ### (Exercise .+)\n# \*\*Difficulty.*\*\*Time\*\* (\d+)", source, re.MULTILINE))

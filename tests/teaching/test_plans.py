@@ -28,7 +28,8 @@ def test_every_section_that_a_plan_names_exists(tried, plan):
         assert all(list((ROOT / "notebooks").glob(f"{n}_*.ipynb")) for n in named)
         return
     assert len(tried.steps(plan)) >= 5
-    assert all(count > 5 for count in tried.shown(plan).values())
+    shown = [line for lines in tried.shown(plan).values() for line in lines]
+    assert all(count > 5 and minutes > 0 for _, count, minutes in shown)
 
 
 def test_an_unknown_section_is_refused(tried):
