@@ -58,6 +58,10 @@ lesson.claim(
     "one and the same method differs by several points between the two metrics",
     value["HybridGL (2025)", "mIoU"] - value["HybridGL (2025)", "oIoU"] > 5,
 )
+lesson.claim(
+    "by mIoU HybridGL leads Ref-Diff, and CaR does not",
+    value["HybridGL (2025)", "mIoU"] > value["Ref-Diff (2023)", "mIoU"] > value["CaR (2024)", "mIoU"],
+)
 
 # %% [markdown]
 # Read the right column. From row to row the diffusion model changes, and CLIP, and where the masks come from. **A
@@ -118,7 +122,11 @@ y, x = divmod(int(summed.argmax()), summed.shape[1])
 axes[2].plot(x, y, "r+", markersize=12, markeredgewidth=2)
 show_mask(truth, scene.image, axes[3], "what is meant")
 lesson.show(
-    "The scene, the head word's map, the sum of all words' maps with its brightest pixel, and the thing that is meant. The sum lights up both things."
+    "The scene, the head word's map, the sum of all words' maps with its brightest pixel, and the thing that is meant. The head word's map lights up the chairs, the sum the dog as well; its brightest pixel lies on the dog."
+)
+lesson.claim(
+    "the sum's brightest pixel lies on a thing, but not on the one that is meant",
+    bool(proposals.masks[:, y, x].any()) and not truth[y, x],
 )
 
 # %% [markdown]
@@ -143,7 +151,7 @@ for style in ("noun", "toyref", "toyref-g"):
     print(f"{style:9} gs {told(exact['gs'][style]):24} refam {told(exact['refam'][style])}")
 lesson.claim(
     "with a relation RefAM's rule loses nearly half",
-    exact["refam"]["toyref-g"]["accuracy"] < 0.6 * exact["gs"]["toyref-g"]["accuracy"],
+    0.5 < exact["refam"]["toyref-g"]["accuracy"] / exact["gs"]["toyref-g"]["accuracy"] < 0.6,
 )
 lesson.claim(
     "where a place is told (toyref) it gains on gs: it has Ref-Diff's ramp",
@@ -190,15 +198,17 @@ show_map(scene.word_map(e), scene.image, axes[1], "UNet: cross-attention")
 show_map(library, scene.image, axes[2], "UNet: concepts")
 show_map(other.word_map(e), scene.image, axes[3], "transformer: attention")
 show_map(concept.concept_map(other, sentence, concepts), scene.image, axes[4], "transformer: concepts")
-lesson.show("The scene and four maps. Attention finds the thing in both networks; concepts do so in the UNet.")
+lesson.show(
+    "The scene and four maps. Attention lights up the chairs in both networks, and so do concepts in the UNet; in the transformer concepts are brightest between the chairs."
+)
 for name, table in tables.items():
     run = table["runs"]["test, oracle"]
     print(f"{name:12} nouns: gs {told(run['gs']['noun']):24} concept {told(run['concept']['noun'])}")
 small = tables["transformer"]["runs"]["test, oracle"]
-lesson.claim("on the UNet concepts find nine nouns in ten", exact["concept"]["noun"]["accuracy"] > 0.88)
+lesson.claim("on the UNet concepts find nine nouns in ten", exact["concept"]["noun"]["accuracy"] > 0.9)
 lesson.claim(
     "on the transformer they find less than half of what its attention finds",
-    small["concept"]["noun"]["accuracy"] < 0.6 * small["gs"]["noun"]["accuracy"],
+    small["concept"]["noun"]["accuracy"] < 0.5 * small["gs"]["noun"]["accuracy"],
 )
 
 # %% [markdown]
@@ -377,6 +387,7 @@ print(f"{order!r} = {e2.ordinal}")
 for v in ("full", "relations"):
     print(f"{v:10} toyref-g {told(exact[v]['toyref-g']):24} toyref-ord {told(exact[v][ORDINALS])}")
 lesson.claim("relations answer nearly every order", exact["relations"][ORDINALS]["accuracy"] > 0.95)
+assert round(100 * exact["relations"][ORDINALS]["accuracy"]) == 99
 
 # %% [markdown]
 # Nearly every one! **Do not believe it yet.** These sentences are made from templates, by the centres of things; the parser
@@ -491,8 +502,8 @@ lesson.claim(
 )
 
 # %% [markdown]
-# That is the opposite of section 1, where every successor beats Ref-Diff. Both can be true. There the networks changed,
-# too. Here they are small and know their 45 things well; the head word's map is nearly perfect, and an idea that repairs
+# Section 1 looks otherwise: there RefAM and HybridGL beat Ref-Diff by oIoU, though CaR does not by mIoU. Both can be true.
+# There the networks changed, too. Here they are small and know their 45 things well; the head word's map is nearly perfect, and an idea that repairs
 # weak maps has nothing to repair. **A table tells what an idea buys for these networks on this data.**
 
 # %% [markdown]

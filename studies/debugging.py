@@ -1,8 +1,8 @@
 """What goes wrong when the toy networks paint, and do their maps tell? ``python -m studies.debugging`` (lesson 11).
 
-Two hundred prompts of two things, with a seed each. Whether a thing is in the picture is CLIP's judgement: is one of
-Felzenszwalb's proposals named so, of all 45 names? Colours are judged by the mean colour of that proposal. The maps are those of
-the layers that Ref-Diff reads; nothing was chosen after looking.
+A hundred prompts of two things, and a hundred of two things with a colour each; a seed for every prompt. Whether a thing is in
+the picture is CLIP's judgement: is one of Felzenszwalb's proposals named so, of all 45 names? Colours are judged by the mean
+colour of that proposal. The maps are those of the layers that Ref-Diff reads; nothing was chosen after looking.
 """
 
 from __future__ import annotations
