@@ -81,8 +81,21 @@ function startWorker(source) {
   });
 }
 
+/** Whether pixels can be read as they were drawn: against fingerprinting, some browsers hand out others. */
+function canvasIsTrue() {
+  const context = /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(16, 16).getContext("2d"));
+  const given = Uint8ClampedArray.from({ length: 1024 }, (_, i) => (i % 4 === 3 ? 255 : (37 * i) % 256));
+  context.putImageData(new ImageData(given, 16, 16), 0, 0);
+  const { data } = context.getImageData(0, 0, 16, 16);
+  return given.every((value, i) => value === data[i]);
+}
+
 /** A file as a square of `side` pixels: the middle of the picture, upright, on white. @param {Blob} file @param {number} side */
 async function squareOf(file, side) {
+  if (!canvasIsTrue()) {
+    const why = "This browser changes what a page reads from pictures, as a protection against fingerprinting, so no answer would be right. Allow this page to read canvas data, or take another browser.";
+    throw Object.assign(new Error(why), { told: true });
+  }
   const image = await createImageBitmap(file, { imageOrientation: "from-image" });
   const cut = Math.min(image.width, image.height);
   let [canvas, size] = [new OffscreenCanvas(cut, cut), cut];

@@ -60,7 +60,7 @@ function startPage(told) {
     h("header", {}, h("h2", {}, "What each word looks at"), h("p", {}, "Cross-attention of the layers chosen, mean over heads, each map from its least to its greatest value. Choose a word as the head.")),
     strip,
     h("div", { class: "rdl-controls live-knobs" },
-      h("label", { class: "rdl-control", title: "the noise that is added before the UNet looks" }, h("span", {}, "noise"), noise, noiseTold),
+      h("label", { class: "rdl-control", title: "the noise that is added before the UNet looks" }, h("span", {}, "noise"), h("span", { class: "rdl-slider" }, noise, noiseTold)),
       h("label", { class: "rdl-control" }, h("span", {}, "layers"), choice)));
   const root = /** @type {HTMLElement} */ (document.getElementById("live"));
   root.replaceChildren(page, host, below);
@@ -91,6 +91,7 @@ function startPage(told) {
     queue = queue.then(act).then(() => {
       status.textContent = `The last answer took ${(performance.now() - began).toFixed(0)} ms.`;
     }, (error) => {
+      status.textContent = "";
       if (answers.length && error.worded) model.set("_error", error.message);
       else wrong.textContent = error.message;
       if (!error.worded) console.warn(error);
@@ -113,7 +114,8 @@ function startPage(told) {
       let made;
       try {
         made = await squareOf(file, C.side);
-      } catch {
+      } catch (error) {
+        if (/** @type {any} */ (error).told) throw error;
         throw Object.assign(new Error(`${name} is no picture that this browser can read; save it as JPEG or PNG`), { worded: false });
       }
       await take({ name, bytes: made.bytes, sentences: [], kinds: [], scene: -1 }, made.rgb, [], answers.length ? answers[model.get("current")].expression.text : "the cat");
@@ -241,7 +243,12 @@ function startPage(told) {
   // ---- the address keeps scene, sentence and knobs
   const knobs = ["variant", "proposals", "alpha", "beta", "bias", "threshold", "show_what"];
   const start = Object.fromEntries(knobs.map((n) => [n, model.get(n)]));
-  function remember() {
+  let timer = 0;
+  function remember() { // not at every step of a slider: browsers limit how often an address may change
+    clearTimeout(timer);
+    timer = setTimeout(write, 200);
+  }
+  function write() {
     const a = answers[model.get("current")];
     const changed = Object.fromEntries(knobs.filter((n) => model.get(n) !== start[n]).map((n) => [n, model.get(n)]));
     const kept = { ...changed, scene: picture.scene, sentence: a.expression.text, ...(step === C.step ? {} : { step }) };

@@ -1,6 +1,9 @@
 // Keeps the page and its assets, so that it goes on working without a connection. The name changes with their content.
 const CACHE = "refdiff-VERSION";
-self.addEventListener("install", (event) => event.waitUntil(self.skipWaiting()));
+self.addEventListener("install", (event) => event.waitUntil((async () => {
+  await (await caches.open(CACHE)).addAll(["./", "index.html", ...["ASSETS"]]);
+  await self.skipWaiting();
+})()));
 self.addEventListener("activate", (event) => event.waitUntil((async () => {
   for (const name of await caches.keys()) if (name.startsWith("refdiff-") && name !== CACHE) await caches.delete(name);
   await self.clients.claim();

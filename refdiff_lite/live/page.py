@@ -164,7 +164,8 @@ def build(out: Path, *, one_file: bool) -> Path:
     for name, text in kept.items():
         write_text(folder / "assets" / f"{name}.js", text)
     version = hashlib.sha256("".join((page, *kept.values())).encode()).hexdigest()[:12]
-    write_text(folder / "sw.js", (web_dir() / "sw.js").read_text(encoding="utf-8").replace("VERSION", version))
+    worker = (web_dir() / "sw.js").read_text(encoding="utf-8").replace("VERSION", version)
+    write_text(folder / "sw.js", worker.replace('["ASSETS"]', json.dumps([f"assets/{name}.js" for name in kept])))
     write_text(folder / "LICENSES.txt", licence)
     write_text(folder / "index.html", page)
     return folder / "index.html"

@@ -285,12 +285,36 @@ def test_the_address_brings_the_same_view_back(chromium, watched, live, built):
     settle(live)
     type_sentence(live, "small apple")
     live.evaluate("refdiff.model.set('variant', 'gs')")
+    live.wait_for_timeout(400)
     address, shown = live.evaluate("location.href"), best(live)
     other = opened(chromium, watched, address, offline=True)
     assert other.input_value(".rdl-field") == "small apple"
     assert other.evaluate("refdiff.model.get('variant')") == "gs"
     assert best(other) == shown
     other.context.close()
+
+
+def test_a_long_drag_seldom_writes_the_address(live):
+    live.evaluate("globalThis.written = 0; history.replaceState = () => { written += 1; }")
+    for i in range(60):
+        live.evaluate(f"refdiff.model.set('alpha', {i / 100})")
+    live.wait_for_timeout(400)
+    assert 1 <= live.evaluate("written") <= 5  # Safari allows 100 in half a minute
+
+
+def test_a_browser_that_hides_pixels_is_told_of(chromium, watched, built):
+    """As Firefox does under resistFingerprinting: nonsense must not look like an answer."""
+    context = chromium.new_context(offline=True)
+    context.add_init_script(
+        "const read = OffscreenCanvasRenderingContext2D.prototype.getImageData;"
+        "OffscreenCanvasRenderingContext2D.prototype.getImageData = function (...given) {"
+        "const got = read.apply(this, given); got.data[0] ^= 1; return got; }"
+    )
+    tab = watched(context.new_page())
+    tab.goto(built[0].as_uri())
+    tab.wait_for_selector(".rdl-error:has-text('fingerprinting')", timeout=READY)
+    assert tab.locator(".rdl-ranking button").count() == 0
+    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -322,11 +346,9 @@ def test_the_folder_goes_on_without_its_server(chromium, watched, built):
     tab.goto(address)
     tab.wait_for_selector(".rdl-ranking button", timeout=READY)
     tab.evaluate("navigator.serviceWorker.ready.then(() => 1)")
-    tab.reload()  # now the worker answers, and keeps what it fetches
-    tab.wait_for_selector(".rdl-ranking button", timeout=READY)
     server.shutdown()
     server.server_close()
-    tab.reload()
+    tab.goto(f"{address}index.html")  # after a single visit, and by its other name
     tab.wait_for_selector(".rdl-ranking button", timeout=READY)
     type_sentence(tab, "the large bus")
     assert best(tab) >= 0
