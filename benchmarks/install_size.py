@@ -1,17 +1,28 @@
 """What does each way to install bring along? ``python benchmarks/install_size.py``: MB of the installed packages, by extra.
 
+``--fresh`` installs each way into a new environment, without pip's cache, and prints seconds and MB received (on Linux), then runs the
+demo offline there.
+
 Counts the files of every package that the metadata ask for in this environment. CUDA's libraries come with the Linux wheels of
 PyTorch from the usual index and are counted apart: its CPU builds have none.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import tempfile
+import time
+import venv
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
-EXTRAS = ("", "web", "docs", "dev")
+ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = ("", "lessons", "web", "teach", "docs", "dev")
 
 
 def closure(extra: str) -> set[str]:
@@ -42,7 +53,43 @@ def size(name: str) -> float:
     return sum(path.stat().st_size for f in files if (path := f.locate()).is_file()) / 1e6
 
 
+def received() -> float:
+    """MB that came over the network since the machine started; 0 where that cannot be read."""
+    told = Path("/proc/net/dev")
+    lines = told.read_text().splitlines()[2:] if told.exists() else []
+    return sum(int(line.split(":")[1].split()[0]) for line in lines if not line.strip().startswith("lo:")) / 1e6
+
+
+def fresh() -> None:
+    """Install the package, then each extra on top of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        venv.create(home / "env", with_pip=True)
+        python = home / "env" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+        for extra in EXTRAS:
+            what = f"{ROOT}[{extra}]" if extra else str(ROOT)
+            start, before = time.perf_counter(), received()
+            command = [python, "-m", "pip", "install", "--quiet", "--no-cache-dir", what]
+            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+            seconds, came = time.perf_counter() - start, received() - before
+            on_disk = (
+                sum(p.stat().st_size for p in (home / "env").rglob("*") if p.is_file() and not p.is_symlink()) / 1e6
+            )
+            print(
+                f"{extra or 'refdiff-lite':14} {seconds:5.0f} s, {came:6.0f} MB received, {on_disk:6.0f} MB on disk so far",
+                flush=True,
+            )
+            if not extra:
+                done = [python, "-m", "refdiff_lite.cli", "demo", "--out", str(home / "demo")]
+                subprocess.run(
+                    done, check=True, cwd=home, stdout=subprocess.DEVNULL, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+                )
+                print(f"{'':14} the demo runs: {(home / 'demo').exists()}", flush=True)
+
+
 def main() -> None:
+    if "--fresh" in sys.argv[1:]:
+        return fresh()
     sizes: dict[str, float] = {}
     for extra in EXTRAS:
         names = closure(extra)

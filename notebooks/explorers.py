@@ -1,9 +1,10 @@
 # ---
 # title: A tour of the explorers
-# minutes: 20
+# minutes: 30
 # cpu: 1
 # goals:
 #   - see where every word of a sentence looks, and what every pixel listens to
+#   - tell what one changed word does to the maps of the others, and which words a text encoder lets look at which
 #   - watch two scores become one mask, and turn every knob of the way
 #   - follow a picture through the noise and back
 #   - look through the results of a run, the worst first
@@ -26,7 +27,14 @@ from refdiff_lite import RefDiff
 from refdiff_lite.datasets.toyref import load_toyref
 from refdiff_lite.evaluation.run import evaluate
 from refdiff_lite.files import data_dir
-from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground
+from refdiff_lite.widgets import (
+    AttentionComparison,
+    AttentionExplorer,
+    Gallery,
+    InversionExplorer,
+    SegmentationPlayground,
+    TextExplorer,
+)
 
 data = load_toyref("test", limit=12)
 sample = max(data, key=lambda s: len(s.masks))
@@ -34,10 +42,10 @@ model = RefDiff.from_preset(PRESET)
 scene = model.set_image(sample.path, oracle=sample.masks)
 
 # %% [markdown]
-# Four pictures that answer at once, for looking into Ref-Diff while you work. Each is a widget, a still picture (what
+# Six pictures that answer at once, for looking into Ref-Diff while you work. Each is a widget, a still picture (what
 # you see where no widget can run, as on GitHub), and one HTML file to hand out.
 #
-# **Keys** in all four: Tab goes from part to part, arrows walk, Enter chooses, Escape lets go.
+# **Keys** in all six: Tab goes from part to part, arrows walk, Enter chooses, Escape lets go.
 
 # %% [markdown]
 # ## 1 · Where every word looks
@@ -73,7 +81,36 @@ lesson.claim(
 )
 
 # %% [markdown]
-# ## 2 · Which mask does a sentence mean?
+# ## 2 · Two sentences, word by word
+#
+# The same picture, and two sentences that differ in one word. Choose a word: the third picture shows what the change
+# did to its map.
+#
+# **Try it**: go through the words and read the ends of the blue and orange scale. If "left" for "right" changes the
+# maps so little, where does the method get the side from (lesson 6)?
+
+# %%
+comparison = AttentionComparison.from_scenes((scene, sentence), (scene, sentence.replace("right", "left")))
+first, second = (AttentionExplorer(recorded).maps() for recorded in comparison.both)
+lesson.claim("the change moves no map by more than one percentage point", np.abs(first - second).max() < 0.01)
+display(comparison)
+
+# %% [markdown]
+# ## 3 · What the words look at among themselves
+#
+# Before any picture, the text encoder lets each token look at itself and at those before it. So later words carry
+# earlier ones with them (lesson 3).
+#
+# **Try it**: hover the last word, then stop counting the start token. Which heads let most tokens look at
+# themselves, and which let most of them look at one word?
+
+# %%
+text = TextExplorer.from_networks(model.networks, sentence, token=len(sentence.split()))
+lesson.claim("no token looks at one that comes after it", not np.triu(text.shares(), 1).any())
+display(text)
+
+# %% [markdown]
+# ## 4 · Which mask does a sentence mean?
 #
 # Every proposal gets $S_G$ from the word's map and $S_D$ from CLIP, and $S$ is their weighted sum (lesson 7). Turn α
 # and β and watch when the winner changes: that is how far the answer depends on a constant. Type a sentence of your
@@ -87,7 +124,7 @@ playground = SegmentationPlayground(scene, sentence, truth=truth)
 display(playground)
 
 # %% [markdown]
-# ## 3 · Through the noise and back
+# ## 5 · Through the noise and back
 #
 # Random noise forgets the picture. DDIM inversion looks for the noise that leads back to it, with a small error in each
 # step. Repeating each step until it agrees with itself removes nearly all of that error (lesson 2). Slide to the
@@ -110,7 +147,7 @@ lesson.claim(
 )
 
 # %% [markdown]
-# ## 4 · Results, one by one
+# ## 6 · Results, one by one
 #
 # A mean IoU hides more than it says (lesson 8). `refdiff-lite evaluate` writes a folder, and the gallery reads it.
 # Given the model as well, it adds what a run does not keep: word maps and scores.

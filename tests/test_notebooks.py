@@ -139,7 +139,7 @@ def test_every_explorer_of_the_tour_has_its_still():
     """What GitHub shows where the widget cannot run."""
     pictures = {c.source.split("display(")[1].rstrip(")"): [o for o in c.outputs if set(build.PICTURES) & o.get("data", {}).keys()]
                 for c in built(TOUR).cells if "display(" in c.source}  # fmt: skip
-    assert pictures.keys() == {"attention", "playground", "inversion", "gallery"}
+    assert pictures.keys() == {"attention", "comparison", "text", "playground", "inversion", "gallery"}
     assert all(len(found) == 1 for found in pictures.values())
     assert "widget-view" not in nbformat.writes(built(TOUR))
 

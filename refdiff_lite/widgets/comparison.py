@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ class AttentionComparison(Explorer):
         word: index into :attr:`pairs`.
         layer, other: the layers shown of the first and of the second recording. Choosing ``layer`` takes the other along where
             both had the same.
-        head, step, values: as in :class:`AttentionExplorer`, for both.
+        head, step, values, pixel: as in :class:`AttentionExplorer`, for both.
         shared: both maps on one range, so that the brighter one is the larger one.
         smooth: bilinear rather than nearest. opacity: of the maps over the pictures, in [0, 1].
     """
@@ -63,6 +64,7 @@ class AttentionComparison(Explorer):
     head = traitlets.Int(MEAN).tag(sync=True)
     step = traitlets.Int(0, min=0).tag(sync=True)
     values = traitlets.Enum(VALUES, VALUES[0]).tag(sync=True)
+    pixel = traitlets.List(traitlets.Float()).tag(sync=True)
     shared = traitlets.Bool(True).tag(sync=True)
     smooth = traitlets.Bool(True).tag(sync=True)
     opacity = traitlets.Float(0.75, min=0, max=1).tag(sync=True)
@@ -112,7 +114,7 @@ class AttentionComparison(Explorer):
     def _about(self) -> dict[str, Any]:
         first, second = self.both
         return {
-            "title": f"{self.names[0]} beside {self.names[1]}",
+            "title": f"“{self.names[0]}” beside “{self.names[1]}”",
             "names": list(self.names),
             "words": [p.text for p in self.pairs],
             "alone": [None if None not in p[1:] else int(p.first is None) for p in self.pairs],
@@ -193,7 +195,7 @@ class AttentionComparison(Explorer):
         top = max(float(m.max()) for m in maps if m is not None)
         for ax, m, name, attention in zip(axes, maps, self.names, self.both, strict=False):
             height, width = attention.image.shape[:2]
-            show_image(attention.image, ax, name if m is not None else f"{name}: no such word")
+            show_image(attention.image, ax, fill(name if m is not None else f"{name}: no such word", 34))
             if m is not None:
                 drawn = ax.imshow(
                     m, vmin=0 if self.values == VALUES[0] else None, vmax=top, alpha=0.7, extent=(0, width, height, 0)
@@ -201,8 +203,14 @@ class AttentionComparison(Explorer):
         figure.colorbar(drawn, ax=axes[:2], shrink=0.75)
         most = max(float(np.abs(change).max()), 1e-12)
         signed = axes[2].imshow(change, cmap="RdBu_r", vmin=-most, vmax=most)
-        axes[2].set(xticks=[], yticks=[], title="difference")
+        axes[2].set_title("difference", fontsize=9)
+        axes[2].set_axis_off()
         figure.colorbar(signed, ax=axes[2], shrink=0.75)
+        for ax, colour in zip(axes, ("white", "white", "black"), strict=True):
+            if self.pixel:
+                ax.plot(
+                    self.pixel[1], 1 - self.pixel[0], "+", color=colour, markersize=10, mew=2, transform=ax.transAxes
+                )
         figure.suptitle(self.pairs[self.word].text, fontsize=11, parse_math=False)
         return figure
 

@@ -5,7 +5,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from refdiff_lite.widgets import AttentionExplorer, Gallery, InversionExplorer, SegmentationPlayground, TextExplorer
+from refdiff_lite.widgets import (
+    AttentionComparison,
+    AttentionExplorer,
+    Gallery,
+    InversionExplorer,
+    SegmentationPlayground,
+    TextExplorer,
+)
 from refdiff_lite.widgets.gallery import CAUSES, Item
 
 pytestmark = pytest.mark.slow
@@ -30,12 +37,14 @@ def pages(scene, tmp_path_factory):
         "inversion": InversionExplorer.from_scene(scene, steps=4, step=3),
         "gallery": Gallery(items),
         "opened gallery": Gallery(items, opened=1),
+        "comparison": AttentionComparison.from_scenes((scene, text), (scene, "the blue car")),
         "text": TextExplorer.from_networks(scene.model.networks, text, token=3),
+        "text matrix": TextExplorer.from_networks(scene.model.networks, text, token=3, form="matrix", layer=1, head=2),
     }
     return {name: explorer.save_html(folder / f"{name}.html").as_uri() for name, explorer in made.items()}
 
 
-NAMES = ["attention", "playground", "inversion", "gallery", "opened gallery", "text"]
+NAMES = ["attention", "playground", "inversion", "gallery", "opened gallery", "comparison", "text", "text matrix"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -82,7 +91,7 @@ def test_what_is_chosen_is_seen_in_forced_colours(chromium, pages, name):
       }
       const pressed = [...document.querySelectorAll('[aria-pressed=true]')].filter((e) => e.offsetParent);
       const free = [...document.querySelectorAll('[aria-pressed=false]')].filter((e) => e.offsetParent);
-      for (const p of pressed.slice(0, 1)) { const f = free.find((e) => e.className === p.className); if (f) pairs.push([look(p), look(f)]); }
+      for (const p of pressed.slice(0, 1)) { const f = free.find((e) => e.classList[0] === p.classList[0]); if (f) pairs.push([look(p), look(f)]); }
       return pairs;
     }""")
     assert all(chosen != other for chosen, other in seen), seen

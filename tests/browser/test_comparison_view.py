@@ -1,5 +1,8 @@
 """Two recordings, as a reader sees them."""
 
+import re
+
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
@@ -32,7 +35,36 @@ def test_hover_tells_both_values_and_their_difference(comparison, open_page):
     page.locator(".rdl-stage").nth(1).hover(position={"x": 60, "y": 60})
     told = page.locator(".rdl-live")
     expect(told).to_contain_text("difference")
-    expect(page.locator(".rdl-cell:visible")).to_have_count(3)  # the same place in all three pictures
+    cells = page.locator(".rdl-cell:visible")
+    expect(cells).to_have_count(3)  # the same place in all three pictures
+    page.get_by_role("button", name="∅ → dog").click()  # only the second sentence has it
+    page.locator(".rdl-stage").nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    expect(told).to_have_text(re.compile("^At row .*: “the small dog on the left” [0-9.]+ %.$"))
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="on", exact=True).focus()
+    expect(cells).to_have_count(3)  # pinned
+    page.keyboard.press("Escape")
+    expect(cells).to_have_count(0)
+
+
+def test_a_finger_pins_a_place(comparison, open_page):
+    page = open_page(comparison, width=390, has_touch=True)
+    page.locator(".rdl-stage").first.tap()
+    expect(page.locator(".rdl-cell:visible")).to_have_count(3)
+    expect(page.locator(".rdl-live")).to_contain_text("At row 9, column 9")
+    stage = page.locator(".rdl-stage").first
+    assert "region" not in stage.get_attribute("aria-roledescription")  # there is none to draw
+
+
+def test_a_small_difference_has_the_digits_that_it_needs(open_page):
+    scene = RefDiff.from_preset("toy").set_image(load_toyref("val")[0].image())
+    shown = AttentionComparison.from_scenes((scene, "the dog on the left"), (scene, "the dog on the right"))
+    most = np.abs(shown.difference()).max()
+    assert 0 < most < 0.0005  # the word stands before the one that differs
+    page = open_page(shown)
+    end = page.locator(".rdl-scale").nth(2).locator("span").nth(1).inner_text()
+    assert float(end.removesuffix(" %")) / 100 == pytest.approx(most, rel=0.1)
 
 
 def test_layers_are_linked_until_they_are_parted(comparison, open_page):
@@ -45,6 +77,11 @@ def test_layers_are_linked_until_they_are_parted(comparison, open_page):
     first.select_option(label=name)
     expect(second.locator("option:checked")).to_have_text(name)
     expect(page.locator(".rdl-status")).to_have_text("")
+    second.select_option(index=2)
+    expect(first.locator("option:checked")).to_have_text(name)
+    expect(page.locator(".rdl-status")).to_contain_text("does not hold this view")
+    page.locator(".rdl-stage").first.focus()
+    page.keyboard.press("ArrowRight")  # nothing to walk over, and no error
 
 
 def test_one_range_makes_the_brighter_map_the_larger(comparison, open_page):

@@ -22,12 +22,13 @@ import json, os
 from pathlib import Path
 def write(_=None):
     state = {n: {k: v for k, v in globals()[n].state().items() if k != "_meta"} for n in
-             ("attention", "playground", "inversion", "gallery")}
+             ("attention", "comparison", "text", "playground", "inversion", "gallery")}
+    state["read"] = text.attention.text
     state["asked"] = [a.expression.text for a in playground.answers]
     state["heads"] = [a.expression.head for a in playground.answers]
     Path("state.part").write_text(json.dumps(state))
     os.replace("state.part", "state.json")
-for explorer in (attention, playground, inversion, gallery):
+for explorer in (attention, comparison, text, playground, inversion, gallery):
     explorer.observe(write)
 write()
 display(attention)  # a second view of the same model
@@ -96,7 +97,10 @@ def test_the_tour(chromium, watched, lab):
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     read(folder, bool, seconds=480)
-    views = {name: page.locator(f".rdl[aria-label^='{name}']") for name in ("Where", "Which", "Through", "Results")}
+    views = {
+        name: page.locator(f".rdl[aria-label^='{name}']")
+        for name in ("Where", "“", "What looks", "Which", "Through", "Results")
+    }
     for view in views.values():
         view.first.scroll_into_view_if_needed()
 
@@ -130,6 +134,53 @@ def test_the_tour(chromium, watched, lab):
     first.locator(".rdl-small").nth(1).click()
     read(folder, lambda s: s["attention"]["head"] == 0 and s["attention"]["layer"].startswith("down"))
     expect(first).to_have_attribute("aria-busy", "false")
+
+    # AttentionComparison: a word, layers that part, a head that the kernel is asked for, a place by keyboard
+    pair = views["“"].first
+    pair.scroll_into_view_if_needed()
+    word = pair.get_by_role("button", name="right → left")
+    word.click()
+    chosen = read(folder, lambda s: s["comparison"]["word"] > 3)["comparison"]["word"]
+    assert pair.locator(".rdl-chip").nth(chosen).get_attribute("aria-pressed") == "true"
+    one, other = pair.locator("select").nth(0), pair.locator("select").nth(1)
+    layer, another = one.locator("option").nth(2).inner_text(), one.locator("option").nth(3).inner_text()
+    one.select_option(label=layer)
+    read(folder, lambda s: s["comparison"]["layer"] == s["comparison"]["other"] == layer)  # it is taken along
+    other.select_option(label=another)
+    read(folder, lambda s: (s["comparison"]["layer"], s["comparison"]["other"]) == (layer, another))
+    pair.get_by_label("Head").select_option(label="1")
+    read(folder, lambda s: s["comparison"]["head"] == 1)
+    expect(pair).to_have_attribute("aria-busy", "false")
+    expect(pair.locator(".rdl-status")).to_have_text("")
+    pair.locator(".rdl-stage").first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(pair.locator(".rdl-live")).to_contain_text("difference")
+    page.keyboard.press("Enter")
+    read(folder, lambda s: len(s["comparison"]["pixel"]) == 2)
+    page.keyboard.press("Escape")
+    read(folder, lambda s: s["comparison"]["pixel"] == [])
+
+    # TextExplorer: hover, words and heads by keyboard, another sentence
+    inner = views["What looks"].first
+    inner.scroll_into_view_if_needed()
+    inner.get_by_role("button", name="cactus", exact=True).hover()
+    expect(inner.locator(".rdl-live")).to_contain_text("“cactus” looks at")
+    inner.get_by_role("button", name="crown", exact=True).focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    green = read(folder, lambda s: s["text"]["token"] != len("the cactus that is right of the green crown".split()))
+    assert green["text"]["token"] == 8
+    inner.get_by_role("button", name="layer 1, head 0").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    read(folder, lambda s: (s["text"]["layer"], s["text"]["head"]) == (1, 1))
+    inner.get_by_label("Count the start token").uncheck()
+    inner.get_by_role("radio", name="Matrix").check(force=True)
+    read(folder, lambda s: (s["text"]["start"], s["text"]["form"]) == (False, "matrix"))
+    inner.get_by_label("sentence", exact=True).fill("a <b>big</b> car")
+    page.keyboard.press("Enter")
+    read(folder, lambda s: (s["read"], s["text"]["token"]) == ("a <b>big</b> car", -1))
+    expect(views["What looks"].first.get_by_role("button", name="car", exact=True)).to_be_visible()
 
     # SegmentationPlayground: type a sentence, correct its head, a slider by keyboard, a row of the ranking
     play = views["Which"].first
@@ -193,7 +244,8 @@ def test_the_tour(chromium, watched, lab):
     page.get_by_role("button", name="Save and create checkpoint").click()
     for _ in range(300):
         saved = nbformat.read(folder / "tour.ipynb", as_version=4)
-        if sum("widget-view" in nbformat.v4.writes(nbformat.v4.new_notebook(cells=[c])) for c in saved.cells) >= 4:
+        cells = [nbformat.v4.writes(nbformat.v4.new_notebook(cells=[c])) for c in saved.cells]
+        if sum("widget-view" in c for c in cells) >= len(views):
             break
         time.sleep(0.2)
     else:
@@ -206,7 +258,7 @@ def test_the_tour(chromium, watched, lab):
     expect(again.get_by_text("model not found").first).to_be_visible(timeout=120_000)
     pictures = again.locator(".jp-OutputArea-child img[src^='data:image/png']")
     expect(pictures.first).to_be_visible()
-    assert pictures.count() >= 4
-    for place in range(4):
+    assert pictures.count() >= len(views)
+    for place in range(len(views)):
         pictures.nth(place).scroll_into_view_if_needed()
         expect(pictures.nth(place)).to_be_visible()

@@ -148,6 +148,8 @@ def test_a_live_view_asks_for_layers_and_for_sentences(live_page):
 
 def test_on_a_phone_nothing_is_cut_off(shown, open_page):
     page = open_page(shown, width=390)
+    small = page.locator(".rdl-board svg")
+    assert small.bounding_box()["width"] == float(small.get_attribute("width"))  # its words keep their size
     for form in ("Lines", "Matrix"):
         page.locator("label", has_text=form).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -20,8 +20,8 @@ function svg(tag, props = {}, ...children) {
 }
 
 const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
-const fixed = (x, digits) => x.toFixed(digits).replace(/^-(0\.0+)$/, "$1"); // no negative zero
-const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
+const fixed = (x, digits) => x.toFixed(digits).replace(/^-(0(\.0+)?)$/, "$1"); // no negative zero
+const percent = (x, digits = 1) => `${fixed(100 * x, digits)} %`;
 
 /** Arrays by name from the model's block of bytes, as Python's `pack` laid them out. */
 const unpack = (model) => decode(model.get("_meta").index, model.get("_block"));

@@ -5,7 +5,7 @@ function render(context) {
     const { root, get, set } = view;
     const meta = get("_meta");
     const arrays = unpack(view.model);
-    let point = null;
+    let point = null, grid = [1, 1];
     const ask = askable(view, arrays, () => draw());
     const key = (changes = {}) => {
       const at = (name) => changes[name] ?? get(name);
@@ -14,22 +14,30 @@ function render(context) {
     const has = (changes) => get("_live") || key(changes) in arrays;
     const probable = () => get("values") === "probabilities";
     const number = (x) => (probable() ? percent(x, 1) : x.toFixed(1));
-    const signed = (x) => `${x > 0 ? "+" : ""}${number(x)}`;
+    /** A difference, with as many digits as the largest one needs. */
+    const signed = (x, most) => {
+      const digits = clamp(Math.ceil(-Math.log10(most)) + (probable() ? -1 : 1), 1, 4);
+      const told = probable() ? percent(x, digits) : fixed(x, digits);
+      return parseFloat(told) > 0 ? `+${told}` : told;
+    };
+
+    const named = (i) => `“${meta.names[i]}”`;
 
     // ---- words
     const chips = meta.words.map((text, w) => h("button", {
       type: "button", class: meta.alone[w] === null ? "rdl-chip" : "rdl-chip rdl-special",
-      title: meta.alone[w] === null ? null : `only in ${meta.names[meta.alone[w]]}`, onclick: () => set("word", w),
+      title: meta.alone[w] === null ? null : `only in ${named(meta.alone[w])}`, onclick: () => set("word", w),
     }, text));
     const words = h("div", { class: "rdl-words", role: "toolbar", "aria-label": "words of the two sentences" }, chips.map((c) => h("span", { class: "rdl-word" }, c)));
     const stop = walkable(words, () => chips);
 
     // ---- pictures
-    const size = () => arrays[key()].shape.slice(1);
     const onpoint = (at) => { point = at; draw(); };
+    const cellOf = (at) => Math.floor(at[0] * grid[0]) * grid[1] + Math.floor(at[1] * grid[1]);
+    const onpick = (at) => set("pixel", get("pixel").length && cellOf(get("pixel")) === cellOf(at) ? [] : at); // a second click lets go
     const pane = (i, label, colours) => {
       const [height, width] = meta.sizes[i];
-      const it = picturePane(view, pictureUrl(arrays[`image/${i}`]), width / height, { label, grid: size, onpoint, onpick: () => {} });
+      const it = picturePane(view, pictureUrl(arrays[`image/${i}`]), width / height, { label, grid: () => grid, onpoint, onpick });
       const low = h("span", {}), high = h("span", {}), strip = h("canvas", { class: "rdl-strip", "aria-hidden": "true" });
       paintMap(strip, Uint8Array.from({ length: 256 }, (_, k) => k), 1, 256, colours);
       it.el.append(h("div", { class: "rdl-scale" }, low, strip, high));
@@ -40,10 +48,10 @@ function render(context) {
     const status = h("p", { class: "rdl-note rdl-status", role: "status" });
 
     // ---- controls
-    const pick = (i, name) => {
-      const linked = get("layer") === get("other");
+    const pick = (i, name) => { // the first takes the other along; the other parts them
+      const linked = i === 0 && get("layer") === get("other");
       set(i ? "other" : "layer", name);
-      if (linked && meta.layers[1 - i].includes(name)) set(i ? "layer" : "other", name);
+      if (linked && meta.layers[1].includes(name)) set("other", name);
     };
     const layers = meta.names.map((name, i) => choice(view, `Layer, ${name}`, () => get(i ? "other" : "layer"), (n) => pick(i, n), () => meta.layers[i].map((n) => [n, n])));
     const heads = () => Math.min(meta.heads[0][get("layer")], meta.heads[1][get("other")]);
@@ -61,7 +69,7 @@ function render(context) {
       h("button", { type: "button", class: "rdl-quiet", onclick: async () => download("comparison.png", await panesAsPicture(view, panes.filter((p) => !p.el.hidden), where())) }, "PNG"),
       h("button", { type: "button", class: "rdl-quiet", onclick: () => download("comparison.svg", panesAsVector(view, panes, where())) }, "SVG"),
       h("button", { type: "button", class: "rdl-quiet", onclick: saveNumbers }, "CSV"),
-      undoable(view, ["word", "layer", "other", "head", "step", "values", "shared", "smooth", "opacity"]));
+      undoable(view, ["word", "layer", "other", "head", "step", "values", "shared", "smooth", "opacity", "pixel"]));
     const controls = h("div", { class: "rdl-controls" }, layers.map((l) => l.el), head.el, step.el, values.el, shared.el, smooth.el, opacity.el, keep);
 
     const parts = (name) => {
@@ -91,6 +99,8 @@ function render(context) {
       if (!here) return;
       const shown = parts(name);
       const { rows, columns, levels, ends } = shown;
+      grid = [rows, columns];
+      const place = point ?? (get("pixel").length ? get("pixel") : null);
       const present = [0, 1].filter((i) => alone === null || alone === i);
       const [least, most] = [Math.min(...present.map((i) => ends[i][0])), Math.max(...present.map((i) => ends[i][1]))];
       panes.forEach((p, i) => {
@@ -102,34 +112,41 @@ function render(context) {
         if (!missing) paintMap(p.canvas, levels[i], rows, columns, i < 2 ? arrays.palette : DIVERGING, i < 2 ? at(ends[i][0]) : 0, i < 2 ? at(ends[i][1]) : 255, i < 2);
         p.title.textContent = i < 2 ? meta.names[i] : "difference";
         p.note.textContent = missing ? "no such word" : i < 2 ? "" : "first minus second";
-        p.low.textContent = i < 2 ? number(from) : number(ends[2][0]);
-        p.high.textContent = i < 2 ? number(to) : signed(ends[2][1]);
-        p.mark(point, [rows, columns]);
+        p.low.textContent = i < 2 ? number(from) : signed(ends[2][0], ends[2][1]);
+        p.high.textContent = i < 2 ? number(to) : signed(ends[2][1], ends[2][1]);
+        p.mark(place, grid);
       });
-      live.say(say(shown, alone));
+      live.say(say(shown, present, place));
     }
 
-    function say(shown, alone) {
+    function say(shown, present, at) {
       const { rows, columns, levels, ends } = shown;
       const place = (cell) => `row ${Math.floor(cell / columns) + 1}, column ${(cell % columns) + 1} of ${rows}×${columns}`;
-      if (alone !== null) return `“${meta.words[get("word")]}” stands only in ${meta.names[alone]}.`;
-      if (point) {
-        const cell = Math.floor(point[0] * rows) * columns + Math.floor(point[1] * columns);
-        const [a, b] = [0, 1].map((i) => valueAt(shown, i, cell));
-        return `At ${place(cell)}: ${meta.names[0]} ${number(a)}, ${meta.names[1]} ${number(b)}, difference ${signed(a - b)}.`;
+      if (at) {
+        const cell = cellOf(at);
+        const told = present.map((i) => `${named(i)} ${number(valueAt(shown, i, cell))}`);
+        if (present.length > 1) told.push(`difference ${signed(valueAt(shown, 2, cell), ends[2][1])}`);
+        return `At ${place(cell)}: ${told.join(", ")}.`;
       }
+      if (present.length < 2) return `“${meta.words[get("word")]}” stands only in ${named(present[0])}.`;
       const most = levels[2].reduce((best, x, cell) => (Math.abs(x - 127.5) > Math.abs(levels[2][best] - 127.5) ? cell : best), 0);
-      return `“${meta.words[get("word")]}” differs most at ${place(most)}: by ${signed(valueAt(shown, 2, most))}, of at most ${number(Math.max(ends[0][1], ends[1][1]))}.`;
+      return `“${meta.words[get("word")]}” differs most at ${place(most)}: by ${signed(valueAt(shown, 2, most), ends[2][1])}, of at most ${number(Math.max(ends[0][1], ends[1][1]))}.`;
     }
 
     function look() {
       root.style.setProperty("--opacity", get("opacity"));
       root.classList.toggle("rdl-smooth", get("smooth"));
     }
+    root.onkeydown = (event) => {
+      if (event.key !== "Escape") return;
+      point = null;
+      if (get("pixel").length) set("pixel", []);
+      else draw();
+    };
     const block = get("_block");
     const on = (names, call) => view.on(names, () => (get("_block") === block ? call() : view.restart()));
     on("_block", () => {});
-    on("word step shared", draw);
+    on("word step shared pixel", draw);
     on("layer other", () => {
       if (get("head") >= heads()) set("head", -1);
       for (const c of [...layers, head]) c.update();
@@ -141,7 +158,7 @@ function render(context) {
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", meta.title);
     root.append(
-      h("header", {}, h("h2", {}, "Two recordings, one word"), h("p", {}, `${meta.names[0]} beside ${meta.names[1]}. Choose a word; hover a picture. Arrow keys walk.`)),
+      h("header", {}, h("h2", {}, "Two recordings, one word"), h("p", {}, `${named(0)} beside ${named(1)}. Choose a word; hover a picture; click pins. Keys: Tab, arrows, Enter, Escape.`)),
       words, h("div", { class: "rdl-work" }, h("div", {}, h("div", { class: "rdl-stages" }, panes.map((p) => p.el)), live.el, status), controls),
     );
     step.input.disabled = meta.steps < 2;

@@ -89,7 +89,7 @@ function picturePane(view, url, ratio, { label, grid, onpoint, onpick, onbox }) 
   if (onpoint) {
     let at = null, picked = null, start = null, dragged = false;
     stage.tabIndex = 0;
-    stage.setAttribute("aria-roledescription", "picture; arrow keys walk over its pixels, Enter pins one, Shift and Enter draws a region from there");
+    stage.setAttribute("aria-roledescription", `picture; arrow keys walk over its pixels, Enter pins one${onbox ? ", Shift and Enter draws a region from there" : ""}`);
     const place = (event) => {
       const area = stage.getBoundingClientRect();
       return [clamp((event.clientY - area.top) / area.height, 0, 0.9999), clamp((event.clientX - area.left) / area.width, 0, 0.9999)];

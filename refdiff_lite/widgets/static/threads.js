@@ -12,7 +12,9 @@ const sheetOf = (width, height, ...children) => svg("svg", {
  * share. `at` is { side: "looks" | "seen", token } or null. `onpoint(at)` and `onpick(at)` tell where the mouse is.
  */
 function drawLines({ tokens, share, at, onpoint, onpick }) {
-  const [tall, left, right, width, top] = [26, 150, 330, 480, 34];
+  const longest = Math.max(...tokens.map((t) => short(t).length));
+  const [tall, left, top] = [26, Math.max(60, 16 + 8 * longest), 34];
+  const [right, width] = [left + 160, 2 * left + 160 + 56]; // behind a word on the right stands its share
   const y = (i) => top + i * tall + tall / 2;
   const lines = svg("g", { fill: "none", stroke: INK.accent });
   const on = (i, j) => !at || (at.side === "looks" ? i === at.token : j === at.token);
@@ -31,7 +33,7 @@ function drawLines({ tokens, share, at, onpoint, onpick }) {
     const number = told !== null && told >= 0.005 ? percent(told, told < 0.1 ? 1 : 0) : "";
     const word = svg("text", { x, y: y(i) + 4.5, "text-anchor": anchor, fill: own ? INK.accent : at && !number ? INK.muted : INK.ink, "font-weight": own || number ? 600 : 400 },
       short(text), ...(number ? [svg("tspan", { dx: 8, fill: INK.muted, "font-weight": 400, "font-size": 12 }, number)] : []));
-    const area = svg("rect", { x: side === "looks" ? 0 : right - 6, y: top + i * tall, width: left + 6, height: tall, fill: "transparent", cursor: "pointer", "data-side": side, "data-token": i });
+    const area = svg("rect", { x: side === "looks" ? 0 : right - 6, y: top + i * tall, width: side === "looks" ? left + 6 : width - right + 6, height: tall, fill: "transparent", cursor: "pointer", "data-side": side, "data-token": i });
     area.addEventListener("pointerenter", () => onpoint({ side, token: i }));
     area.addEventListener("click", () => onpick({ side, token: i }));
     return svg("g", {}, word, area);
