@@ -1,7 +1,7 @@
 """What does each way to install bring along? ``python benchmarks/install_size.py``: MB of the installed packages, by extra.
 
-``--fresh`` installs each way into a new environment, without pip's cache, and prints seconds and MB received (on Linux), then runs the
-demo offline there.
+``--fresh`` downloads and installs each way into a new environment, one on top of the other: MB to download, seconds to install from
+these files. Then it runs the demo there, offline.
 
 Counts the files of every package that the metadata ask for in this environment. CUDA's libraries come with the Linux wheels of
 PyTorch from the usual index and are counted apart: its CPU builds have none.
@@ -53,38 +53,38 @@ def size(name: str) -> float:
     return sum(path.stat().st_size for f in files if (path := f.locate()).is_file()) / 1e6
 
 
-def received() -> float:
-    """MB that came over the network since the machine started; 0 where that cannot be read."""
-    told = Path("/proc/net/dev")
-    lines = told.read_text().splitlines()[2:] if told.exists() else []
-    return sum(int(line.split(":")[1].split()[0]) for line in lines if not line.strip().startswith("lo:")) / 1e6
-
-
 def fresh() -> None:
-    """Install the package, then each extra on top of it."""
+    """Install the package, then each extra on top of it: what there is to download, and the time without the network."""
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
+        home, wheels = Path(folder), Path(folder) / "wheels"
         venv.create(home / "env", with_pip=True)
         python = home / "env" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+        def run(*command: object) -> float:
+            start = time.perf_counter()
+            subprocess.run(
+                [python, "-m", *command],
+                check=True,
+                cwd=home,
+                capture_output=True,
+                env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            )
+            return time.perf_counter() - start
+
         for extra in EXTRAS:
             what = f"{ROOT}[{extra}]" if extra else str(ROOT)
-            start, before = time.perf_counter(), received()
-            command = [python, "-m", "pip", "install", "--quiet", "--no-cache-dir", what]
-            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-            seconds, came = time.perf_counter() - start, received() - before
-            on_disk = (
-                sum(p.stat().st_size for p in (home / "env").rglob("*") if p.is_file() and not p.is_symlink()) / 1e6
-            )
+            run("pip", "download", "--dest", wheels, what, "hatchling", "editables")
+            seconds = run("pip", "install", "--no-index", "--find-links", wheels, what)
+            download, on_disk = mb(wheels), mb(home / "env")
             print(
-                f"{extra or 'refdiff-lite':14} {seconds:5.0f} s, {came:6.0f} MB received, {on_disk:6.0f} MB on disk so far",
+                f"{extra or 'refdiff-lite':14} {download:6.0f} MB to download, {seconds:4.0f} s to install, {on_disk:6.0f} MB on disk, so far",
                 flush=True,
             )
-            if not extra:
-                done = [python, "-m", "refdiff_lite.cli", "demo", "--out", str(home / "demo")]
-                subprocess.run(
-                    done, check=True, cwd=home, stdout=subprocess.DEVNULL, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-                )
-                print(f"{'':14} the demo runs: {(home / 'demo').exists()}", flush=True)
+        print(f"{'demo':14} {run('refdiff_lite.cli', 'demo'):6.0f} s, offline")
+
+
+def mb(folder: Path) -> float:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink()) / 1e6
 
 
 def main() -> None:
