@@ -210,7 +210,7 @@ def slides(lesson: Path, pictures: Path) -> list[Slide]:
     for slide in deck:
         if slide.kind.startswith("figure") and not slide.points:  # what is told to those who cannot see it
             slide.points += [html.unescape(alt) for alt in re.findall(r'alt="(.+?)"', slide.body)]
-        slide.points = [p[:1].upper() + p[1:] for p in slide.points]
+        slide.points = [p if p.split()[0] in ("g", "gs", "ds") else p[:1].upper() + p[1:] for p in slide.points]
     return deck
 
 

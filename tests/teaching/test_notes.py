@@ -44,6 +44,8 @@ def test_notes_keep_to_their_lesson(lesson):
     text = (ROOT / "teaching" / "notes" / f"{lesson.stem[:2]}.md").read_text(encoding="utf-8")
     source = lesson.read_text(encoding="utf-8")
     headings = re.findall(r"^# #{2,3} (.+)$", source, re.MULTILINE)
+    kit = (ROOT / "teaching" / "README.md").read_text(encoding="utf-8")
+    assert f"[notes](notes/{lesson.stem[:2]}.md) | [quiz](quizzes/{lesson.stem[:2]}.md)" in kit
     assert re.search(r"^\*\*Goal\.\*\* \S", text, re.MULTILINE)
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == list(PARTS)
 
