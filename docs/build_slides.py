@@ -259,21 +259,21 @@ def build(out: Path, wanted: list[str] | None = None) -> list[Path]:
         for t, s in colours.items()
     )
     (assets / "code.css").write_text(re.sub(r"background(-color)?: [^;}]+;?", "", css))
-    decks = []
+    made = []
     for lesson in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         number = lesson.stem[:2]
-        if wanted is not None and number not in wanted:
-            continue
-        print(f"slides of {lesson.stem}", flush=True)
-        (out / number).mkdir(exist_ok=True)
-        made = slides(lesson, out / number)
-        (out / f"{number}.html").write_text(
-            templates.get_template("deck.html").render(slides=made, title=made[0].title, number=number)
-        )
-        decks.append((out / f"{number}.html", made[0].title, len(made)))
-    index = templates.get_template("index.html").render(decks=[(p.stem, title, n) for p, title, n in decks])
-    (out / "index.html").write_text(index)
-    return [p for p, _, _ in decks]
+        if wanted is None or number in wanted:
+            print(f"slides of {lesson.stem}", flush=True)
+            (out / number).mkdir(exist_ok=True)
+            deck = slides(lesson, out / number)
+            made.append(out / f"{number}.html")
+            made[-1].write_text(templates.get_template("deck.html").render(slides=deck, number=number))
+    listed = []  # with the decks of earlier runs
+    for path in sorted(out.glob("[0-9]*.html")):
+        text = path.read_text()
+        listed.append((path.stem, re.search(r"<h1>(.+?)</h1>", text)[1], text.count("<section")))
+    (out / "index.html").write_text(templates.get_template("index.html").render(decks=listed))
+    return made
 
 
 def pdf(decks: list[Path]) -> None:

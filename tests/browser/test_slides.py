@@ -129,6 +129,22 @@ def test_a_deck_shows_what_its_lesson_shows_and_gives_no_answer_away(builder, de
     assert sum("Minutes" in note for note in notes) >= 5
 
 
+def test_a_second_run_for_one_lesson_keeps_the_others_listed(builder, decks):
+    listed = (decks / "index.html").read_text()
+    assert listed.count("<li ") == len(LESSONS)
+    assert builder.build(decks, []) == []
+    assert (decks / "index.html").read_text() == listed
+
+
+def test_speaker_s_notes_open_without_a_network(opened):
+    tab = opened("03.html")
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowRight")
+    with tab.context.expect_page() as other:
+        tab.keyboard.press("s")
+    other.value.wait_for_function("document.body.innerText.includes('Minutes')")
+
+
 def test_keys_turn_pages_and_lights(opened):
     tab = opened("03.html", color_scheme="dark")
     light = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((x) => x > 200)"
