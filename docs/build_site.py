@@ -7,6 +7,7 @@ repository. Lessons are shown as they were built; their explorers are exported o
 from __future__ import annotations
 
 import argparse
+import html
 import re
 import shutil
 import subprocess
@@ -93,8 +94,11 @@ def lesson_page(lesson: Path, pages: set[Path], pictures: set[Path], live: bool)
                 f'<iframe class="explorer" loading="lazy" src="../explorers/{name}" title="explorer of this lesson"></iframe>'
                 f'<p class="under"><a href="../explorers/{name}">in a page of its own</a></p>'
             )
-            still = [o for o in cell.outputs if any(k.startswith("image/") for k in o.get("data", {}))]
-            cell.outputs = [o for o in cell.outputs if o not in still[-1:]]
+            stills = [(o, k) for o in cell.outputs for k in o.get("data", {}) if k.startswith("image/")]
+            for output, kind in stills[-1:]:  # stays for print
+                alt = html.escape(output.metadata.get(kind, {}).get("alt", ""), quote=True)
+                frame += f'<img class="still" src="data:{kind};base64,{output.data[kind].strip()}" alt="{alt}">'
+                cell.outputs.remove(output)
             cell.outputs.append(nbformat.v4.new_output("display_data", {"text/html": frame}))
     target = STAGE / lesson.relative_to(ROOT)
     target.parent.mkdir(parents=True, exist_ok=True)

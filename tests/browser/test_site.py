@@ -125,3 +125,20 @@ def test_an_explorer_of_a_lesson_is_alive(opened):
     slider.press("Home")
     tab.wait_for_timeout(400)
     assert view.locator(".rdl-live").inner_text() != before
+
+
+def test_in_print_an_explorer_is_a_still_and_no_line_is_cut_off(opened):
+    tab = opened("notebooks/02_ddim_inversion.html", viewport={"width": 794, "height": 1123})
+    tab.emulate_media(media="print")
+    assert tab.locator("iframe.explorer").first.is_hidden()
+    assert tab.locator("img.still").first.is_visible()
+    assert (
+        tab.evaluate("[...document.querySelectorAll('pre')].filter((e) => e.scrollWidth > e.clientWidth + 1).length")
+        == 0
+    )
+
+
+def test_on_a_laptop_the_playground_has_room_and_nothing_sticks_out(opened):
+    tab = opened("index.html", viewport={"width": 1280, "height": 800})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert tab.locator("iframe.live").bounding_box()["width"] > 850

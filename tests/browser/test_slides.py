@@ -159,6 +159,21 @@ def test_a_phone_scrolls_through_the_slides(opened):
     tab = opened("03.html", viewport={"width": 390, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.locator("section h2").first.is_visible()
+    assert tab.evaluate("document.querySelector('section h2').getBoundingClientRect().left") > 10
+
+
+def test_in_print_every_slide_keeps_its_margins(opened):
+    tab = opened("00.html?view=print")
+    assert (
+        tab.evaluate(
+            """() => [...document.querySelectorAll(".pdf-page")].filter((page) => {
+      const box = page.getBoundingClientRect();
+      return [...page.querySelectorAll("h1, h2, .body p, .body img, .body li")].some((e) => { const r = e.getBoundingClientRect();
+        return r.left < box.left + 50 || r.right > box.right - 50 || r.bottom > box.bottom - 20; });
+    }).map((page) => page.innerText.slice(0, 40))"""
+        )
+        == []
+    )
 
 
 def test_a_pdf_has_a_page_for_each_slide(decks, chromium):
