@@ -28,8 +28,8 @@ def agreement(result: Result) -> float:
 
 
 METHODS: dict[str, Callable[[Result], float]] = {
-    "margin of S": margin,
     "height of S": lambda result: float(result.scores["S"].max()) if result.best is not None else 0.0,
+    "margin of S": margin,
     "S_G and S_D agree": agreement,
     # yours: a Result, which holds scores, maps, proposals and picture -> confidence
 }

@@ -1,7 +1,8 @@
 """What the projects share: scenes, fair comparison in pairs, and the command line.
 
-A project is a module with ``measure(samples)``, which gives for every method one number a case. A student adds a method
-to the module's METHODS and runs ``python -m teaching.projects.NAME``: on val while working, on test once, at the end.
+A project is a module with ``measure(samples)``, which tells of every method its mean and its difference from the first.
+A student adds a method to the end of the module's METHODS and runs ``python -m teaching.projects.NAME``: on val while
+working, on test once, at the end.
 """
 
 from __future__ import annotations
