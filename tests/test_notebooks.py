@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import build_notebooks as build
@@ -399,67 +401,7 @@ def test_a_failed_check_shows_one_line_without_a_traceback():
     assert CheckFailed("why")._render_traceback_() == ["✗ why"]
 
 
-# the run
-
-
-@pytest.mark.slow
-@ALL
-def test_the_lesson_runs(lesson):
-    """Every cell runs, checked cells print what is stored."""
-    command = "--nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider -q".split()
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *command, str(build.HERE / f"{lesson.name}.ipynb")],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-
-
-def run(nb, environment=None):
-    """A notebook run in a fresh kernel, which finds this copy of the package and the tests' answers."""
-    from nbclient import NotebookClient
-
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    env = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": paths,
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    }
-    client = NotebookClient(nb, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(build.HERE)}})
-    client.execute(env=env | (environment or {}))
-    return nb
-
-
-def errors(nb):
-    return {i: o for i, c in enumerate(nb.cells) for o in c.get("outputs", []) if o.output_type == "error"}
-
-
-@pytest.mark.slow
-@EVERY
-def test_an_untouched_student_copy_runs_to_its_end(lesson):
-    """What fails is an exercise, or the cell that uses its answer, and it says so in one line."""
-    nb = run(build.notebook(lesson, exercises=True))
-    failed = errors(nb)
-    assert failed.keys() >= set(tagged_exercises(nb))
-    for place, error in failed.items():
-        assert any(build.tagged(nb.cells[place], tag) for tag in build.ANSWERED), nb.cells[place].source
-        assert len(error.traceback) == 1, error.traceback
-    assert nb.cells[-1].cell_type == "markdown"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("lesson", [x for x in LESSONS if x.name in ANSWERS], ids=lambda x: x.name)
-def test_a_student_copy_solved_in_other_ways_runs_without_an_error(lesson):
-    nb = build.notebook(lesson, exercises=True)
-    for place in tagged_exercises(nb):
-        check, answer = re.search(r"checks\.((?:check|guess)_\w+)\((\w+)?", nb.cells[place].source).groups()
-        right = f"answers.{lesson.name[3:]}", f'RIGHT["{check}"][0]'
-        call = nb.cells[place].source[nb.cells[place].source.index(f"checks.{check}") :]
-        solved = f"import importlib\n{answer or 'answer'} = importlib.import_module('{right[0]}').{right[1]}\n"
-        nb.cells[place].source = solved + (call if answer else f"checks.{check}(answer)")
-    assert errors(run(nb)) == {}
-
+# the runs
 
 HALF = """
 import torch
@@ -489,13 +431,107 @@ for kind in (torch.nn.Linear, torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.Laye
 """
 
 
+def run(nb, environment=None):
+    """A notebook run in a fresh kernel, which finds this copy of the package and the tests' answers."""
+    from nbclient import NotebookClient
+
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": paths,
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
+    client = NotebookClient(nb, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(build.HERE)}})
+    client.execute(env=env | (environment or {}))
+    return nb
+
+
+def as_stored(lesson):
+    """nbval's run: every cell runs, checked cells print what is stored."""
+    command = "--nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider -q".split()
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *command, str(build.HERE / f"{lesson.name}.ipynb")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+
+
+def untouched(lesson):
+    return run(build.notebook(lesson, exercises=True))
+
+
+def solved_otherwise(lesson):
+    nb = build.notebook(lesson, exercises=True)
+    for place in tagged_exercises(nb):
+        check, answer = re.search(r"checks\.((?:check|guess)_\w+)\((\w+)?", nb.cells[place].source).groups()
+        right = f"answers.{lesson.name[3:]}", f'RIGHT["{check}"][0]'
+        call = nb.cells[place].source[nb.cells[place].source.index(f"checks.{check}") :]
+        solved = f"import importlib\n{answer or 'answer'} = importlib.import_module('{right[0]}').{right[1]}\n"
+        nb.cells[place].source = solved + (call if answer else f"checks.{check}(answer)")
+    return run(nb)
+
+
+def in_half(lesson):
+    """As on a GPU; emulated on the CPU by the kernel's start-up file."""
+    with tempfile.TemporaryDirectory() as folder:
+        startup = Path(folder) / "profile_default" / "startup"
+        startup.mkdir(parents=True)
+        (startup / "half.py").write_text(HALF)
+        return run(build.notebook(lesson), {"IPYTHONDIR": folder})
+
+
+RUNS = {"test_the_lesson_runs": as_stored, "test_an_untouched_student_copy_runs_to_its_end": untouched,
+        "test_a_student_copy_solved_in_other_ways_runs_without_an_error": solved_otherwise,
+        "test_the_lesson_holds_with_networks_in_half_precision": in_half}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def runs(request):
+    """All runs that the chosen tests need, by test. Two at a time, for each takes one core: half the wait."""
+    pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1))
+    items = [item for item in request.session.items if getattr(item, "originalname", None) in RUNS]
+    yield {item.nodeid: pool.submit(RUNS[item.originalname], item.callspec.params["lesson"]) for item in items}
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def ran(request, runs):
+    """What the run of this test gave."""
+    return runs[request.node.nodeid].result()
+
+
+def errors(nb):
+    return {i: o for i, c in enumerate(nb.cells) for o in c.get("outputs", []) if o.output_type == "error"}
+
+
+@pytest.mark.slow
+@ALL
+def test_the_lesson_runs(lesson, ran):
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
+
+
+@pytest.mark.slow
+@EVERY
+def test_an_untouched_student_copy_runs_to_its_end(lesson, ran):
+    """What fails is an exercise, or the cell that uses its answer, and it says so in one line."""
+    failed = errors(ran)
+    assert failed.keys() >= set(tagged_exercises(ran))
+    for place, error in failed.items():
+        assert any(build.tagged(ran.cells[place], tag) for tag in build.ANSWERED), ran.cells[place].source
+        assert len(error.traceback) == 1, error.traceback
+    assert ran.cells[-1].cell_type == "markdown"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", [x for x in LESSONS if x.name in ANSWERS], ids=lambda x: x.name)
+def test_a_student_copy_solved_in_other_ways_runs_without_an_error(lesson, ran):
+    assert errors(ran) == {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", [x for x in LESSONS if x.number != 10], ids=lambda x: x.name)
-def test_the_lesson_holds_with_networks_in_half_precision(lesson, tmp_path):
-    """As on a GPU; emulated on the CPU by the kernel's start-up file. Lesson 10 trains networks of its own, in float."""
-    startup = tmp_path / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    (startup / "half.py").write_text(HALF)
-    nb = run(build.notebook(lesson), {"IPYTHONDIR": str(tmp_path)})
-    assert "in float16" in nb.cells[1].outputs[0].text
-    assert errors(nb) == {}
+def test_the_lesson_holds_with_networks_in_half_precision(lesson, ran):
+    """Lesson 10 trains networks of its own, in float."""
+    assert "in float16" in ran.cells[1].outputs[0].text
+    assert errors(ran) == {}

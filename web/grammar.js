@@ -173,6 +173,7 @@ function makeParser(lists) {
 
   /** @param {string} sentence @param {string | null} [head] @returns {Expression} */
   function parse(sentence, head = null) {
+    if (/\p{Cs}/u.test(sentence + (head ?? ""))) throw new RangeError("the expression holds half of a character, which is no text; write it anew");
     const text = fold(sentence);
     const long = [...text].length;
     if (long > lists.longest) throw new RangeError(`the expression has ${long} characters; write at most ${lists.longest}, best a short phrase`);

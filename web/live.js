@@ -50,17 +50,40 @@ function bitsOf(masks) {
 const fromBits = (/** @type {Uint8Array} */ bits, /** @type {number} */ n) => Uint8Array.from({ length: n }, (_, p) => (bits[p >> 3] >> (p & 7)) & 1);
 const bytesOf = (/** @type {string} */ text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
-/** Bytes of a gzipped asset: in the page itself, or in a file beside it, which a script brings in so that it works from disk too. @param {string} name @returns {Promise<Uint8Array>} */
-async function asset(name) {
+/** An error whose sentence is meant for the reader. @param {string} why */
+const told = (why) => Object.assign(new Error(why), { told: true });
+
+/** What the page cannot do without, so that a browser that lacks it is told so. */
+function checkBrowser() {
+  for (const name of ["WebAssembly", "Worker", "OffscreenCanvas", "DecompressionStream", "createImageBitmap"]) {
+    if (!(name in globalThis)) throw told(`This browser has no ${name}, without which the networks cannot run here: switch it on if you switched it off, or take a browser of 2023 or later.`);
+  }
+}
+
+/** What the service worker keeps is let go, or a broken file would come back for ever. */
+async function forget() {
+  try {
+    for (const name of await caches.keys()) if (name.startsWith("refdiff-")) await caches.delete(name);
+  } catch { /* nothing can be kept here */ }
+}
+
+/** Bytes of a gzipped asset: in the page itself, or in a file beside it, which a script brings in so that it works from disk too. @param {string} name @param {number} size @returns {Promise<Uint8Array>} */
+async function asset(name, size) {
   const kept = /** @type {any} */ (globalThis).refdiffAssets;
   if (!(name in kept)) {
     await new Promise((done, fail) => {
-      document.head.append(h("script", { src: `assets/${name}.js`, onload: done, onerror: () => fail(new Error(`assets/${name}.js could not be loaded; check the connection and load the page again`)) }));
+      document.head.append(h("script", { src: `assets/${name}.js`, onload: done, onerror: () => fail(told(`assets/${name}.js could not be loaded; check the connection and load the page again. If it is missing on the server, the folder was not copied whole: copy it anew.`)) }));
     });
   }
-  const packedBytes = bytesOf(kept[name]);
-  delete kept[name]; // the text is half again as large as what it holds
-  return new Uint8Array(await new Response(new Blob([packedBytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
+  try {
+    const packedBytes = bytesOf(kept[name]);
+    if (packedBytes.length !== size) throw new Error("cut short, or of another version of the page");
+    delete kept[name]; // the text is half again as large as what it holds
+    return new Uint8Array(await new Response(new Blob([/** @type {any} */ (packedBytes)]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
+  } catch {
+    await forget();
+    throw told(`assets/${name}.js is not whole, or not of this version of the page; load the page again. If that does not help, the folder or the page was not copied whole: copy it anew.`);
+  }
 }
 
 /** The worker with a promise for every question. @param {string} source */
@@ -74,7 +97,7 @@ function startWorker(source) {
     if (error === undefined) done(result);
     else fail(Object.assign(new Error(error), { worded }));
   };
-  worker.onerror = (event) => { for (const { fail } of waiting.values()) fail(new Error(event.message)); };
+  worker.onerror = (event) => { for (const { fail } of waiting.values()) fail(new Error(event.message || "the worker was not let in")); };
   return (/** @type {string} */ ask, /** @type {Record<string, any>} */ given = {}) => new Promise((done, fail) => {
     waiting.set(++count, { done, fail });
     worker.postMessage({ id: count, ask, ...given });
@@ -94,11 +117,11 @@ function canvasIsTrue() {
 async function squareOf(file, side) {
   if (!canvasIsTrue()) {
     const why = "This browser changes what a page reads from pictures, as a protection against fingerprinting, so no answer would be right. Allow this page to read canvas data, or take another browser.";
-    throw Object.assign(new Error(why), { told: true });
+    throw told(why);
   }
   const image = await createImageBitmap(file, { imageOrientation: "from-image" });
   const cut = Math.min(image.width, image.height);
-  let [canvas, size] = [new OffscreenCanvas(cut, cut), cut];
+  let [canvas, size] = [new OffscreenCanvas(1, 1), Math.min(cut, 4096)]; // larger ones stay blank in some browsers
   const draw = (/** @type {any} */ source, /** @type {number[]} */ from, /** @type {number} */ to) => {
     const next = new OffscreenCanvas(to, to);
     const context = /** @type {OffscreenCanvasRenderingContext2D} */ (next.getContext("2d"));
@@ -108,7 +131,7 @@ async function squareOf(file, side) {
     context.drawImage(source, from[0], from[1], from[2], from[2], 0, 0, to, to);
     return next;
   };
-  canvas = draw(image, [(image.width - cut) / 2, (image.height - cut) / 2, cut], cut);
+  canvas = draw(image, [(image.width - cut) / 2, (image.height - cut) / 2, cut], size);
   for (; size > 2 * side; size = Math.ceil(size / 2)) canvas = draw(canvas, [0, 0, size], Math.ceil(size / 2)); // by halves, or details flicker
   if (size !== side) canvas = draw(canvas, [0, 0, size], side);
   const { data } = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d")).getImageData(0, 0, side, side);

@@ -2,11 +2,11 @@
 
 /** @typedef {{ id: number, start: number, end: number }} Token */
 
-/** @param {{ vocabulary: Record<string, number>, merges: [string, string][], context: number, start: string, end: string }} data */
-function makeTokenizer({ vocabulary, merges, context, start, end }) {
+/** @param {{ vocabulary: Record<string, number>, merges: [string, string][], mended: Record<string, string>, context: number, start: string, end: string }} data */
+function makeTokenizer({ vocabulary, merges, mended, context, start, end }) {
   const ranks = new Map(merges.map((pair, i) => [pair.join(" "), i]));
   const pieces = Object.fromEntries(Object.entries(vocabulary).map(([piece, id]) => [id, piece]));
-  const SPLIT = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu;
+  const SPLIT = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|(?:[^\s\p{L}\p{N}]|\ufeff)+/gu; // U+FEFF is a space to JavaScript alone
   const utf8 = new TextEncoder();
 
   // GPT-2's letters for bytes: those that print stand for themselves, the others are moved up.
@@ -83,5 +83,8 @@ function makeTokenizer({ vocabulary, merges, context, start, end }) {
     return text.trim() || "·";
   }
 
-  return { ids, positions, decode, reach: context - 2, count: (/** @type {string} */ text) => tokens(text).length };
+  /** As CLIP's tokenizer mends a text before it reads it: curly quotes straight, ligatures apart, no control characters. @param {string} text */
+  const mend = (text) => text.replace(/[^]/g, (c) => mended[c] ?? c);
+
+  return { ids, positions, mend, decode, reach: context - 2, count: (/** @type {string} */ text) => tokens(text).length };
 }

@@ -3,7 +3,7 @@
 
 /** @typedef {{ side: number, maps: Float32Array }} Layer */
 /** @typedef {{ masks: Uint8Array[], crop: Map<string, Float32Array>, masked: Float32Array | null }} Proposals */
-/** @typedef {{ sentence: string, head: string | null, cues: string[] | null, step: number, layers: string[], weak: boolean, truth: number }} Question */
+/** @typedef {{ sentence: string, plain: string, head: string | null, cues: string[] | null, step: number, layers: string[], weak: boolean, truth: number }} Question */
 
 /** @type {any} */ const ORT = /** @type {any} */ (self).ort;
 /** @type {any} */ let C; // constants of the method, see live/data.py
@@ -46,7 +46,7 @@ const commands = {
   },
 
   /** Everything about one sentence from which the playground works out each setting of its knobs. @param {Question} question */
-  async sentence({ sentence, head, cues, step, layers, weak: withWeak, truth }) {
+  async sentence({ sentence, plain, head, cues, step, layers, weak: withWeak, truth }) {
     if (!picture) throw new Error("no picture has been given yet");
     const e = parser.parse(sentence, head);
     if (cues) e.cues = C.directions.filter((/** @type {string} */ d) => cues.includes(d));
@@ -58,11 +58,11 @@ const commands = {
     const c = wordMap(chosen, /** @type {number} */ (places.at(-1)), ids.length, C.side);
     const levels = weak(c, C.thresholds);
     const parts = /** @type {Record<string, number[][]>} */ ({});
-    const text = await textFeatures(e.text, e.head);
+    const text = await textFeatures(tokenizer.mend(plain), tokenizer.mend(e.head));
     const known = truth < 0 ? null : picture.truth[truth];
     for (const [kind, found] of Object.entries({ ...picture.proposals, weak: { masks: levels, crop: new Map(), masked: null } })) {
       const scores = mapScores(c, found.masks);
-      const told = kind !== "weak" || withWeak ? await clipScores(found, e.cues, text) : [0, 0, 0, 0].map(() => found.masks.map(() => 0));
+      const told = kind !== "weak" || withWeak ? await clipScores(found, e.cues, text) : [0, 0, 0, 0].map(() => found.masks.map(() => NaN));
       parts[kind] = [scores.map((s) => s.sg), scores.map((s) => s.otsu), ...told, found.masks.map((m) => (known ? overlap(m, known) : -1))];
     }
     const words = parser.findWords(e.text).map((w) => {

@@ -7,6 +7,7 @@ import io
 import json
 from typing import Any
 
+import ftfy
 import numpy as np
 import regex
 import torch
@@ -43,6 +44,25 @@ def lists() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def mended() -> dict[str, str]:
+    """Characters that open_clip has ftfy replace before CLIP's tokenizer reads a text, each with what stands there instead.
+
+    What ftfy makes of several together, as of UTF-8 that was read as Latin-1, is not among it.
+    """
+    steps = (
+        ftfy.fixes.fix_c1_controls, ftfy.fixes.fix_latin_ligatures, ftfy.fixes.fix_character_width,
+        ftfy.fixes.uncurl_quotes, ftfy.fixes.remove_control_chars,
+    )  # fmt: skip
+    found = {}
+    for c in map(chr, (*range(0xD800), *range(0xE000, 0x10000))):
+        mend = c
+        for step in steps:
+            mend = step(mend)
+        if mend != c:
+            found[c] = mend
+    return found
+
+
 def tokenizer(networks: Networks) -> dict[str, Any]:
     """Vocabulary and merges of the one tokenizer that both text encoders share, for ``web/tokens.js``."""
     told = json.loads(networks.tokenizer.backend_tokenizer.to_str())
@@ -51,7 +71,7 @@ def tokenizer(networks: Networks) -> dict[str, Any]:
     return {
         "vocabulary": told["model"]["vocab"], "merges": told["model"]["merges"],
         "context": networks.tokenizer.model_max_length,
-        "start": networks.tokenizer.bos_token, "end": networks.tokenizer.eos_token,
+        "mended": mended(), "start": networks.tokenizer.bos_token, "end": networks.tokenizer.eos_token,
     }  # fmt: skip
 
 

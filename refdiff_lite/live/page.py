@@ -155,7 +155,7 @@ def build(out: Path, *, one_file: bool) -> Path:
         notice=f"<!--\n{licence.replace('--', '- -')}\n-->\n",
         told=json.dumps(told, ensure_ascii=True).replace("<", "\\u003c"),
         assets="".join(f"<script>{text}</script>\n" for text in kept.values()) if one_file else "",
-        worker="" if one_file else 'if ("serviceWorker" in navigator && location.protocol.startsWith("http")) navigator.serviceWorker.register("sw.js");\n',
+        worker="" if one_file else 'if ("serviceWorker" in navigator && location.protocol.startsWith("http")) navigator.serviceWorker.register("sw.js").catch(() => {}); // where it may keep nothing\n',
     )  # fmt: skip
     if one_file:
         write_text(out, page)

@@ -7,10 +7,12 @@ import http.server
 import io
 import json
 import random
+import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -353,6 +355,261 @@ def test_the_folder_goes_on_without_its_server(chromium, watched, built):
     type_sentence(tab, "the large bus")
     assert best(tab) >= 0
     context.close()
+
+
+def file_of(name, content):
+    return {"name": name, "mimeType": "image/png", "buffer": content}
+
+
+def map_of(tab):
+    return np.array(tab.evaluate("[...refdiff.answers()[refdiff.model.get('current')].map]"))
+
+
+def alert(tab):
+    return tab.inner_text(".rdl-error >> nth=0")
+
+
+def test_a_scene_chosen_before_the_networks_are_here_comes_when_they_are(chromium, watched, built):
+    context = chromium.new_context(offline=True)
+    tab = watched(context.new_page())
+    tab.goto(built[0].as_uri(), wait_until="commit")
+    tab.click(".live-scene >> nth=3")
+    tab.wait_for_selector(".rdl-ranking button", timeout=READY)
+    settle(tab)
+    assert alert(tab) == ""
+    assert tab.get_attribute(".live-scene >> nth=3", "aria-pressed") == "true"
+    context.close()
+
+
+def test_knobs_turned_while_the_networks_run_all_count(chromium, watched, live):
+    live.evaluate(
+        """() => { refdiff.work(() => refdiff.ask("the red star", "red", ["top"]));
+        const [noise, layers] = document.querySelectorAll(".live-knobs :is(input, select)");
+        noise.value = 12; noise.dispatchEvent(new Event("change"));
+        layers.value = "all"; layers.dispatchEvent(new Event("change")); }"""
+    )
+    settle(live)
+    live.wait_for_timeout(400)
+    assert '"step":12,"layers":"all","head":"red","cues":["top"]' in live.evaluate("decodeURIComponent(location.hash)")
+    other = opened(chromium, watched, live.evaluate("location.href"), offline=True)
+    assert np.abs(map_of(live) - map_of(other)).max() < 1e-6
+    assert other.inner_text(".rdl-words [aria-pressed=true]") == "red"
+    other.context.close()
+
+
+def test_weak_chosen_while_another_sentence_is_computed_is_ranked_by_clip(live):
+    live.evaluate("refdiff.model.set('proposals', 'weak')")
+    settle(live)
+    live.evaluate("refdiff.model.set('proposals', 'felzenszwalb')")
+    live.evaluate(
+        """async () => { refdiff.work(() => refdiff.ask("the red star"));
+        await new Promise((done) => setTimeout(done, 10)); refdiff.model.set("proposals", "weak"); }"""
+    )
+    settle(live)
+    settle(live)
+    assert all(
+        live.evaluate("refdiff.answers()[refdiff.model.get('current')].parts.weak[3].map((x) => x !== 0 && x === x)")
+    )
+
+
+def test_half_a_sentence_outlives_the_answer_to_the_last_and_the_focus_stays(live):
+    live.fill(".rdl-field", "the dog")
+    live.press(".rdl-field", "Enter")
+    live.fill(".rdl-field", "the star ne")
+    settle(live)
+    assert live.input_value(".rdl-field") == "the star ne"
+    for place in (".rdl-words button >> nth=0", ".rdl-cue >> nth=1", ".live-word >> nth=1"):
+        live.focus(place)
+        live.keyboard.press("Enter")
+        settle(live)
+        assert live.evaluate("(el) => el === document.activeElement", live.query_selector(place)), place
+
+
+def test_undo_reaches_over_pictures_and_waits_for_the_networks(live):
+    live.evaluate("refdiff.model.set('proposals', 'oracle')")
+    live.wait_for_timeout(400)
+    live.set_input_files("input[aria-label='own picture']", file_of("mine.png", png(make_scene("val", 1).image)))
+    settle(live)
+    live.wait_for_timeout(400)
+    assert live.evaluate("location.hash") == ""  # of another picture than the one seen
+    live.click("[aria-label=undo]")
+    assert "mine.png has no oracle proposals" in alert(live)
+    assert live.evaluate("refdiff.model.get('proposals')") == "felzenszwalb"
+    live.evaluate("refdiff.model.set('proposals', 'weak')")
+    settle(live)
+    live.wait_for_timeout(400)
+    live.evaluate("refdiff.model.set('proposals', 'felzenszwalb')")
+    live.wait_for_timeout(400)
+    live.click(".live-scene >> nth=1")
+    settle(live)
+    live.click("[aria-label=undo]")
+    settle(live)
+    live.wait_for_timeout(400)
+    assert live.evaluate("refdiff.model.get('proposals')") == "weak"
+    assert live.is_enabled("[aria-label=redo]")
+
+
+def test_texts_are_mended_for_clip_as_in_python(live, toy):
+    scene = toy.set_image(load_toyref("test")[data.SCENES[0]].image())
+    for text in (
+        "the dog’s “red” star",
+        "a &amp; b &lt;cat&gt;",
+        "ﬁsh on the left",
+        "ＣＡＴ",
+        "the cat\x01 left",
+        "cat\ufeffdog left",
+    ):
+        live.evaluate("(text) => refdiff.work(() => refdiff.ask(text))", text)
+        settle(live)
+        parts = live.evaluate("refdiff.answers()[refdiff.model.get('current')].parts.felzenszwalb")
+        result = scene.segment(text, "full", "felzenszwalb")
+        assert np.abs(np.array(parts[0]) - result.scores["S_G"].numpy()).max() < 1e-4, text
+        s_d = 0.5 * np.array(parts[5]) + 0.5 * np.array(parts[3])
+        assert np.abs(s_d - result.scores["S_D"].numpy()).max() < 1e-4, text
+
+
+def test_what_is_too_long_is_said_and_what_is_not_read_is_marked(chromium, watched, live, built):
+    type_sentence(live, "the cat " * 200)
+    assert "1599 characters" in live.inner_text(".rdl-error >> nth=1")
+    type_sentence(live, "cat" + " and so on" * 12)
+    assert live.inner_text(".rdl-word:last-child small") == "not read"
+    narrow = opened(chromium, watched, built[0].as_uri(), width=320, offline=True)
+    type_sentence(narrow, "a" * 1000)
+    narrow.wait_for_timeout(300)  # the line below the picture is written a little later
+    assert narrow.evaluate("document.documentElement.scrollWidth") <= 320
+    narrow.context.close()
+
+
+def test_the_largest_pictures_do_not_turn_white(live):
+    buffer = io.BytesIO()
+    Image.new("L", (17000, 17000), 90).save(buffer, "PNG")
+    live.set_input_files("input[aria-label='own picture']", file_of("huge.png", buffer.getvalue()))
+    settle(live)
+    colour = live.evaluate(
+        """async () => { const image = new Image(); image.src = document.querySelector(".live-view .rdl-stage img").src; await image.decode();
+        const c = new OffscreenCanvas(128, 128).getContext("2d"); c.drawImage(image, 0, 0); return c.getImageData(64, 64, 1, 1).data[0]; }"""
+    )
+    assert colour == 90
+
+
+def test_what_is_dropped_is_taken_once_or_refused_in_words(live):
+    def drop(items):
+        live.evaluate(
+            """([items, picture]) => { const given = new DataTransfer();
+            const bytes = Uint8Array.from(atob(picture), (c) => c.charCodeAt(0));
+            (new Function("given", "bytes", items))(given, bytes);
+            document.querySelector(".rdl-ranking").dispatchEvent(new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true })); }""",
+            [items, base64.b64encode(png(make_scene("val", 2).image)).decode()],
+        )
+        settle(live)
+
+    drop("given.setData('text/uri-list', 'https://example.org/cat.png')")
+    assert "is no file" in alert(live)
+    drop("for (const name of ['one.png', 'two.png']) given.items.add(new File([bytes], name))")
+    assert "the first, one.png" in alert(live)
+    drop("given.items.add(new File([bytes, new Uint8Array(9e6)], 'large.png'))")
+    assert live.evaluate("[...document.querySelectorAll('.rdl-error')].map((e) => e.textContent).join('')") == ""
+    drop("given.items.add(new File([], 'none.png'))")
+    assert "none.png is empty" in alert(live)
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ("junk", "all of it"), ('{"scene":"length","old":1}', "scene, old"), ('{"alpha":5,"threshold":2.5}', "alpha, threshold"),
+        ('{"variant":"nope","sentence":"large bus"}', "variant"), ('{"sentence":"?!"}', "has no word"),
+        ('{"sentence":"\\ud800 cat"}', "half of a character"),
+    ],
+)  # fmt: skip
+def test_an_address_with_junk_brings_the_view_and_says_what_was_left_out(chromium, watched, built, told, wanted):
+    tab = opened(chromium, watched, f"{built[0].as_uri()}#{quote(told)}", offline=True)
+    tab.wait_for_function(
+        "(text) => [...document.querySelectorAll('.rdl-error')].some((e) => e.textContent.includes(text))", arg=wanted
+    )
+    assert tab.evaluate("[refdiff.model.get('alpha'), refdiff.model.get('threshold')]") == [pytest.approx(0.2), 0]
+    if "large bus" in told:
+        assert tab.input_value(".rdl-field") == "large bus"
+    tab.context.close()
+
+
+def test_another_link_in_the_same_tab_is_followed(chromium, watched, built):
+    tab = opened(chromium, watched, built[0].as_uri(), offline=True)
+    tab.goto(f"{built[0].as_uri()}#{quote(json.dumps({'scene': 2, 'sentence': 'small apple'}))}")
+    tab.wait_for_function("() => document.querySelector('.rdl-field')?.value === 'small apple'", timeout=READY)
+    tab.context.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "wanted"),
+    [
+        ("delete globalThis.WebAssembly", "has no WebAssembly"),
+        ("globalThis.Worker = class { constructor() { throw new Error('not here') } }", "did not start (not here). Load"),
+        ("globalThis.Worker = class { constructor() { setTimeout(() => this.onerror(new Event('error')), 300) } postMessage() {} }", "take another browser"),
+    ],
+)  # fmt: skip
+def test_a_browser_that_cannot_run_the_networks_is_told_so_at_every_question(chromium, watched, built, script, wanted):
+    context = chromium.new_context(offline=True)
+    context.add_init_script(script)
+    tab = watched(context.new_page())
+    tab.goto(built[0].as_uri())
+    for _ in range(2):
+        tab.wait_for_function(
+            "(text) => document.querySelector('.rdl-error').textContent.includes(text)", arg=wanted, timeout=READY
+        )
+        tab.click(".live-scene >> nth=1")
+    context.close()
+
+
+def test_a_folder_with_a_broken_file_says_which_and_a_reload_mends_it(chromium, built, tmp_path):
+    folder = shutil.copytree(built[1].parent, tmp_path / "site")
+    broken = folder / "assets" / "unet.js"
+    whole = broken.read_bytes()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.log_message = lambda *_: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    context = chromium.new_context()
+    tab = context.new_page()  # its console tells of the broken file
+    said = "(text) => document.querySelector('.rdl-error').textContent.includes(text)"
+    broken.unlink()
+    tab.goto(f"http://127.0.0.1:{server.server_address[1]}/")
+    tab.wait_for_function(said, arg="unet.js could not be loaded", timeout=READY)
+    broken.write_bytes(whole[: len(whole) // 2])
+    tab.reload()
+    tab.wait_for_function(said, arg="unet.js is not whole", timeout=READY)
+    tab.reload()  # by now the service worker has kept it
+    tab.wait_for_function(said, arg="unet.js is not whole", timeout=READY)
+    broken.write_bytes(whole)
+    tab.reload()
+    tab.wait_for_selector(".rdl-ranking button", timeout=READY)
+    context.close()
+    server.shutdown()
+    server.server_close()
+
+
+def test_files_kept_hold_what_is_known_and_name_what_they_are(live):
+    live.evaluate("refdiff.model.set('variant', 'g')")  # whose weak proposals CLIP has not seen
+
+    def kept(name):
+        with live.expect_download() as told:
+            live.click(f".rdl-keep button:text-is('{name}')")
+        return Path(told.value.path()).read_text()
+
+    rows = list(csv.DictReader(io.StringIO(kept("CSV"))))
+    assert len(rows) == live.evaluate("refdiff.answers()[0].parts.weak[0].length")
+    assert all(r["S_D"] == "" and float(r["S"]) > 0 for r in rows)
+    assert "data:image/jpeg" not in kept("SVG")  # it is a PNG, and some viewers take its name at its word
+
+
+def test_forced_colours_leave_no_control_unseen(chromium, watched, built):
+    tab = opened(chromium, watched, built[0].as_uri(), offline=True, forced_colors="active")
+    style = "([el, name]) => getComputedStyle(document.querySelector(el))[name]"
+    assert tab.evaluate(style, [".rdl-slider input", "appearance"]) == "auto"
+    for el in (".rdl-chip[aria-pressed=true]", ".rdl-segments input:checked + span"):
+        chosen = tab.evaluate(style, [el, "backgroundColor"])
+        assert chosen not in (tab.evaluate(style, [el, "color"]), tab.evaluate(style, [".rdl", "backgroundColor"]))
+        assert tab.evaluate(style, [el, "forcedColorAdjust"]) == "none"  # else white lies behind white letters
+    tab.context.close()
 
 
 def test_one_file_holds_the_licence_and_a_policy_and_tells_its_size(built):

@@ -22,6 +22,14 @@ def test_patterns_hold_nothing_that_javascript_reads_otherwise():
         assert not any(piece in pattern for piece in (r"\b", r"\d", r"\W", r"\s", "(?P", "++"))
 
 
+def test_characters_are_mended_as_by_clip_s_tokenizer(toy):
+    told = data.tokenizer(toy)["mended"]
+    assert [told["’"], told["“"], told["ﬁ"], told["Ｃ"], told["\x01"]] == ["'", '"', "fi", "C", ""]
+    assert not {"a", "é", "-", " "} & told.keys()
+    for c, mend in told.items():
+        assert toy.clip_tokenizer.clean_fn(f"x {c}y") == " ".join(f"x {mend}y".split()), repr(c)
+
+
 def test_constants_are_the_preset_s(toy):
     config = RefDiffConfig.toy()
     told = data.constants(toy, config, [["down_blocks.1.a", "mid.a"], ["up_blocks.1.a"]])

@@ -102,6 +102,13 @@ function mount({ model, el }, build) {
   };
 }
 
+/** New children for a row; the focus stays on the button that has it, by its place. */
+function renewed(row, ...children) {
+  const at = [...row.querySelectorAll("button")].indexOf(row.getRootNode().activeElement);
+  row.replaceChildren(...children);
+  if (at >= 0) [...row.querySelectorAll("button")].slice(0, at + 1).pop()?.focus();
+}
+
 /** A polite line that says what is shown; quick changes are read out once. */
 function liveLine(view) {
   const line = h("p", { class: "rdl-live", "aria-live": "polite" });

@@ -102,11 +102,12 @@ function undoable(view, names) {
     note();
     if (!from.length) return;
     to.push(now);
-    const values = JSON.parse(from.pop());
+    const aim = from.pop();
+    const values = JSON.parse(aim);
     moving = true;
     names.forEach((n, i) => view.set(n, values[i]));
     moving = false;
-    now = state();
+    now = aim; // not state(): one of them may come later, when the networks have worked it out
     update();
   }
   function onkey(event) {

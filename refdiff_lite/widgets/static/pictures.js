@@ -7,11 +7,11 @@ const DIVERGING = Uint8Array.from({ length: 768 }, (_, i) => {
   return Math.round(245 + (pole[c] - 245) * Math.abs(t));
 });
 
-/** Address of a picture packed as JPEG. Not a blob's: that must be given back, and pictures still on their way would fail. */
+/** Address of a picture packed as JPEG or PNG. Not a blob's: that must be given back, and pictures still on their way would fail. */
 function pictureUrl(bytes) {
   let text = "";
   for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-  return `data:image/jpeg;base64,${btoa(text)}`;
+  return `data:image/${bytes[0] === 0x89 ? "png" : "jpeg"};base64,${btoa(text)}`;
 }
 
 /**

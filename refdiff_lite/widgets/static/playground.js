@@ -12,10 +12,12 @@ function render(context) {
     const asked = askable(view, extra, () => { seen.draw(); if (isSuccessor()) update(); });
 
     // ---- the sentence
-    const send = () => ask(field.value);
+    let draft = false; // typed since, and not sent: an answer that comes meanwhile leaves it
+    const send = () => { draft = false; ask(field.value); };
     const field = h("input", {
-      type: "text", class: "rdl-field", "aria-label": "sentence", maxlength: 1000, spellcheck: "false", autocomplete: "off",
+      type: "text", class: "rdl-field", "aria-label": "sentence", spellcheck: "false", autocomplete: "off",
       // Not a form: in JupyterLab, Enter was seen to submit none in a cell that is not the active one.
+      oninput: () => { draft = true; },
       onkeydown: (event) => { if (event.key === "Enter" && !event.isComposing) { event.preventDefault(); send(); } },
     });
     const spinner = h("span", { class: "rdl-spinner", role: "status" });
@@ -36,9 +38,9 @@ function render(context) {
     }
 
     function drawSentence() {
-      field.value = entry.text;
+      if (!(draft && field.matches(":focus"))) [field.value, draft] = [entry.text, false];
       history.hidden = meta.entries.length < 2;
-      history.replaceChildren(...meta.entries.map((e, i) => h("button", {
+      renewed(history, ...meta.entries.map((e, i) => h("button", {
         type: "button", "aria-pressed": String(i === get("current")), onclick: () => { error.textContent = ""; set("current", i); },
       }, e.text)));
       const buttons = entry.words.map((word, i) => h("button", {
@@ -46,11 +48,11 @@ function render(context) {
         title: i === entry.head ? "the head word, whose attention is read" : "make this the head word",
         onclick: () => ask(entry.text, word.text, entry.cues),
       }, h("span", {}, word.text)));
-      words.replaceChildren(...buttons.map((b, i) => h("span", { class: "rdl-word" }, b,
-        h("small", {}, entry.words[i].pieces.length > 1 ? entry.words[i].pieces.join(" · ") : ""))));
+      renewed(words, ...buttons.map((b, i) => h("span", { class: "rdl-word" }, b,
+        h("small", {}, entry.words[i].pieces.length > 1 ? entry.words[i].pieces.join(" · ") : entry.words[i].pieces.length ? "" : "not read"))));
       stop(buttons[entry.head]);
       const arrows = { left: "←", right: "→", top: "↑", bottom: "↓" };
-      cues.replaceChildren(h("span", { class: "rdl-note" }, "cues"), ...meta.directions.map((d) => h("button", {
+      renewed(cues, h("span", { class: "rdl-note" }, "cues"), ...meta.directions.map((d) => h("button", {
         type: "button", class: "rdl-cue", "aria-pressed": String(entry.cues.includes(d)), disabled: !live, title: `direction cue: ${d}`, "aria-label": d,
         onclick: () => ask(entry.text, entry.words[entry.head].text, entry.cues.includes(d) ? entry.cues.filter((c) => c !== d) : [...entry.cues, d]),
       }, arrows[d])));
@@ -82,7 +84,7 @@ function render(context) {
     const keep = h("div", { class: "rdl-keep", role: "group", "aria-label": "keep what you see" },
       ...[["PNG", async () => download("refdiff.png", await panesAsPicture(view, visible(), heading()))],
         ["SVG", () => download("refdiff.svg", panesAsVector(view, visible(), heading()))],
-        ["CSV", () => download("refdiff.csv", new Blob([["rank,proposal,S_G,S_D,S,IoU", ...ranked.map((r, i) => [i + 1, r.i, r.sg, r.sd, r.s, r.iou >= 0 ? r.iou : ""].join(",")), ""].join("\n")], { type: "text/csv" }))],
+        ["CSV", () => download("refdiff.csv", new Blob([["rank,proposal,S_G,S_D,S,IoU", ...ranked.map((r, i) => [i + 1, r.i, r.sg, Number.isNaN(r.sd) ? "" : r.sd, r.s, r.iou >= 0 ? r.iou : ""].join(",")), ""].join("\n")], { type: "text/csv" }))],
       ].map(([text, call]) => h("button", { type: "button", class: "rdl-quiet", onclick: call }, text)),
       ...undoable(view, ["variant", "proposals", "alpha", "beta", "bias", "threshold", "show_what"]));
     const knobs = h("div", { class: "rdl-controls rdl-knobs" }, variant.el, later.el, generator.el, alpha.el, beta.el, threshold.el, showing.el, bias, keep);
