@@ -60,7 +60,7 @@ function startPage(told) {
     h("div", { class: "live-top" }, wall,
       h("div", { class: "live-own" }, chooser, camera, h("button", { type: "button", class: "rdl-button", onclick: () => chooser.click() }, "Own picture …"),
         matchMedia("(pointer: coarse)").matches ? h("button", { type: "button", class: "rdl-quiet", onclick: () => camera.click() }, "Photograph") : null,
-        h("p", { class: "rdl-note" }, `or drop one anywhere. Its middle square is taken, at ${C.side} pixels: the networks know no larger pictures, and of things only ToyRef’s.`))),
+        h("p", { class: "rdl-note" }, `or drop or paste one anywhere. Its middle square is taken, at ${C.side} pixels: the networks know no larger pictures, and of things only ToyRef’s.`))),
     wrong, suggestions, h("div", { class: "live-load" }, bar, status), still);
   const below = h("div", { class: "rdl live", hidden: true },
     h("header", {}, h("h2", {}, "What each word looks at"), h("p", {}, "Cross-attention of the layers chosen, mean over heads, each map from its least to its greatest value. Choose a word as the head.")),
@@ -72,6 +72,11 @@ function startPage(told) {
   root.replaceChildren(page, host, below);
   for (const part of [page, below]) followTheme(part);
   for (const kind of ["dragover", "drop"]) document.addEventListener(kind, dropped, true); // before the view, which would take it too
+  document.addEventListener("paste", (event) => {
+    const file = event.clipboardData?.files[0];
+    if (file) event.preventDefault();
+    give(file);
+  });
   document.addEventListener("dragleave", () => root.classList.remove("live-dropping"));
 
   function dropped(/** @type {any} */ event) {

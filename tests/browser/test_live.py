@@ -511,6 +511,17 @@ def test_what_is_dropped_is_taken_once_or_refused_in_words(live):
     assert live.evaluate("[...document.querySelectorAll('.rdl-error')].map((e) => e.textContent).join('')") == ""
     drop("given.items.add(new File([], 'none.png'))")
     assert "none.png is empty" in alert(live)
+    live.evaluate(
+        """(picture) => { const clipboardData = new DataTransfer();
+        const bytes = Uint8Array.from(atob(picture), (c) => c.charCodeAt(0));
+        clipboardData.items.add(new File([bytes], "pasted.png"));
+        document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true })); }""",
+        base64.b64encode(png(make_scene("val", 3).image)).decode(),
+    )
+    settle(live)
+    assert live.evaluate("[...document.querySelectorAll('.rdl-error')].map((e) => e.textContent).join('')") == ""
+    pressed = "document.querySelectorAll(\".live-scene[aria-pressed='true']\").length"
+    assert live.evaluate(pressed) == 0  # a picture of one's own is shown
 
 
 @pytest.mark.parametrize(

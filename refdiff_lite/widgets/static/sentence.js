@@ -11,7 +11,7 @@ function sentenceField(view, text) {
     view.model.send({ sentence: field.value });
   };
   const field = h("input", {
-    type: "text", class: "rdl-field", "aria-label": "sentence", maxlength: 1000, spellcheck: "false", autocomplete: "off", value: text,
+    type: "text", class: "rdl-field", "aria-label": "sentence", spellcheck: "false", autocomplete: "off", value: text,
     onkeydown: (event) => { if (event.key === "Enter" && !event.isComposing) { event.preventDefault(); send(); } },
   });
   view.on("_error", () => { error.textContent = view.get("_error"); view.root.setAttribute("aria-busy", "false"); });
