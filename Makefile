@@ -15,7 +15,7 @@ install: .venv/installed ## make .venv with the package (editable) and all that 
 .venv/installed: pyproject.toml
 	@echo "setting up .venv: some minutes, about 6 GB"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,teach]"
 	touch $@
 
 demo: install ## segment bundled scenes by all four variants; out/demo/demo.png

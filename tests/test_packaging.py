@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 def test_environment_lists_the_projects_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert pip == {"pip": [*project["dependencies"], "-e .[dev]"]}
+    assert pip == {"pip": [*project["dependencies"], "-e .[dev,teach]"]}
     assert f"python{project['requires-python']}" in conda
 
 
