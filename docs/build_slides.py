@@ -11,7 +11,6 @@ import argparse
 import base64
 import html
 import io
-import itertools
 import re
 import shutil
 import tarfile
@@ -36,6 +35,8 @@ MATHJAX = ("mathjax", "3.2.2", "1b9c0a1c44df864e915690558e72adb9cc5203360daefd38
 REVEAL = ("reveal.js", "6.0.2", "2f0c20bfb02447a198a1ebe8a8c097a5437d035caa38f2820bf4ba887a3eac91")
 WORDS = 75
 """A slide of prose has about as many; what is more goes to the speaker's notes."""
+MOST = 5
+"""Points on a slide; claims of later cells get one of their own."""
 _DETAILS = re.compile(r"<details>.*?</details>\n?", re.DOTALL)
 EXPLORER = "An explorer: alive in the lesson and on the site of the course."
 _STILL = re.compile(r"^A still of .*", re.DOTALL)
@@ -118,9 +119,10 @@ def printed(outputs: list[Any]) -> str:
     return "".join(o.text for o in outputs if o.output_type == "stream" and o.get("name") == "stdout")
 
 
-def claims(outputs: list[Any]) -> list[str]:
+def claims(cell: Any) -> list[str]:
     """The claims that a cell printed as true."""
-    return [line[2:] for line in printed(outputs).splitlines() if line.startswith("✓ ")]
+    lines = printed(cell.outputs).splitlines() if "claim(" in cell.source else []
+    return [line[2:] for line in lines if line.startswith("✓ ")]
 
 
 def to_do(number: str) -> dict[str, str]:
@@ -162,7 +164,7 @@ def announced(deck: list[Slide]) -> dict[str, Any]:
 
 def of_code(cell: Any, fine: Any, section: str, pictures: Path, name: str, deck: list[Slide]) -> Slide | None:
     """The slide that a code cell makes: its figure, or toy numbers with their code; claims go to the slide before."""
-    told = claims(cell.outputs)
+    told = claims(cell)
     found = picture(fine.outputs, pictures / name) or picture(cell.outputs, pictures / name)
     if found:
         points = [EXPLORER] if EXPLORER in found[0] else told
@@ -171,9 +173,9 @@ def of_code(cell: Any, fine: Any, section: str, pictures: Path, name: str, deck:
         shown = html.escape(printed(cell.outputs).rstrip())
         body = f'<pre class="code">{_code(cell.source)}</pre><pre class="printed">{shown}</pre>'
         return Slide("numbers", section, body)
-    if told and not deck[-1].kind.startswith(("figure", "claims")):
-        deck.append(Slide("claims", section, **announced(deck)))
     if told:
+        if not deck[-1].kind.startswith(("figure", "claims")) or len(deck[-1].points) + len(told) > MOST:
+            deck.append(Slide("claims", section, **announced(deck)))
         numbers = [line for line in printed(cell.outputs).splitlines() if not line.startswith("✓ ")]
         if deck[-1].kind == "claims" and 0 < len(numbers) <= 14:
             deck[-1].body += f'<pre class="printed">{html.escape(chr(10).join(numbers))}</pre>'
@@ -203,10 +205,10 @@ def slides(lesson: Path, pictures: Path) -> list[Slide]:
         elif not {"setup", "exercise"} & set(cell.metadata.get("tags", [])):
             made.append(of_code(cell, fine[i], section, pictures, f"{i}.webp", deck))
         deck += [slide for slide in made if slide]
-    for slide, after in list(itertools.pairwise(deck)):
-        if slide.kind == "prose" and not slide.body and after.title == slide.title:  # a heading without words
-            after.notes[:0] = slide.notes
-            deck.remove(slide)
+    for i, slide in reversed(list(enumerate(deck))):  # a heading without words: its section begins with what follows
+        if slide.kind == "prose" and not slide.body and slide.title in [after.title for after in deck[i + 1 :]]:
+            deck[i + 1].notes[:0] = slide.notes
+            del deck[i]
     for slide in deck:
         if slide.kind.startswith("figure") and not slide.points:  # what is told to those who cannot see it
             slide.points += [html.unescape(alt) for alt in re.findall(r'alt="(.+?)"', slide.body)]

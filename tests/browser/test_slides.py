@@ -109,7 +109,7 @@ def test_a_deck_shows_what_its_lesson_shows_and_gives_no_answer_away(builder, de
     claims = {
         line[2:]
         for c in cells
-        if c.cell_type == "code" and "exercise" not in c.metadata.get("tags", [])
+        if c.cell_type == "code" and "claim(" in c.source and "exercise" not in c.metadata.get("tags", [])
         for line in builder.printed(c.outputs).splitlines()
         if line.startswith("✓ ")
     }
@@ -126,6 +126,9 @@ def test_a_deck_shows_what_its_lesson_shows_and_gives_no_answer_away(builder, de
                 if s.strip().startswith("return ") and len(s) > 30
             ]
             assert [s for s in given if s in plain and s not in builder._DETAILS.sub("", prose)] == []
+    slides = re.findall(r"<section.*?</section>", shown, re.DOTALL)
+    assert [x for x in slides if not re.search(r"<(p|pre|li|img|mjx|table)\b", x)] == []  # none is a bare heading
+    assert max(x.count("<li>") for x in slides if 'class="points"' in x) <= 7
     assert sum("Minutes" in note for note in notes) >= 5
 
 
