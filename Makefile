@@ -126,8 +126,8 @@ data: install ## write ToyRef's bundled splits again
 site: install ## the course's site with lessons, live page and API, from what is committed: out/site/index.html (minutes)
 	$(BIN)/python docs/build_site.py
 
-slides: install ## slides from the lessons' cells, for a browser and as PDF: out/slides/index.html (make slides ONLY="03 07")
-	$(BIN)/python docs/build_slides.py $(ONLY)
+slides: install chromium ## slides from the lessons' cells, for a browser and as PDF: out/slides/index.html (make slides ONLY="03 07")
+	$(BIN)/python docs/build_slides.py $(ONLY) $(FLAGS)
 
 dist: install ## sdist and wheel, both with data and weights inside, in dist/
 	$(BIN)/python -m build --no-isolation

@@ -110,7 +110,14 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="without live page and slides, and with stills in the place of explorers"
     )
-    parser.add_argument("--only", nargs="*", help="lessons, such as 02, with explorers and slides; default: all")
+    numbers = sorted(p.stem[:2] for p in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        choices=numbers,
+        metavar="NN",
+        help="lessons, such as 02, with explorers and slides; default: all",
+    )
     given = parser.parse_args()
     quick = given.quick
     for folder in (STAGE, SITE):

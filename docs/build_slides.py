@@ -102,16 +102,13 @@ def picture(outputs: list[Any], target: Path) -> tuple[str, str] | None:
             if encoded := output.get("data", {}).get(kind):
                 image = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
                 image.save(target, quality=88, method=4)
-                alt = html.escape(
-                    _STILL.sub(
-                        EXPLORER,
-                        output.get("metadata", {}).get(kind, {}).get("alt", ""),
-                    ),
-                    quote=True,
-                )
+                alt = _STILL.sub(EXPLORER, output.get("metadata", {}).get(kind, {}).get("alt", ""))
                 shape = "wide" if image.width > 2.3 * image.height else "tall"
                 source = f"{target.parent.name}/{target.name}"
-                return f'<img src="{source}" width="{image.width}" height="{image.height}" alt="{alt}">', shape
+                return (
+                    f'<img src="{source}" width="{image.width}" height="{image.height}" alt="{html.escape(alt)}">',
+                    shape,
+                )
     return None
 
 
@@ -278,16 +275,14 @@ def build(out: Path, wanted: list[str] | None = None) -> list[Path]:
     return made
 
 
-def pdf(decks: list[Path]) -> None:
-    """Print each deck with Chromium, one slide a page.
+def find_chromium() -> str | None:
+    return next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 
-    Raises:
-        OSError: there is no Chromium.
-    """
+
+def pdf(decks: list[Path], chromium: str) -> None:
+    """Print each deck with Chromium, one slide a page."""
     from playwright.sync_api import sync_playwright
 
-    if (chromium := shutil.which("chromium") or shutil.which("google-chrome")) is None:
-        raise OSError("PDFs need Chromium: install it, or ask for --no-pdf")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
@@ -303,11 +298,15 @@ def main() -> None:
     parser.add_argument("lessons", nargs="*", help="numbers of lessons, such as 03; default: all")
     parser.add_argument("--no-pdf", action="store_true", help="without PDFs, which need Chromium")
     given = parser.parse_args()
+    numbers = sorted(p.stem[:2] for p in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    if unknown := [n for n in given.lessons if n not in numbers]:
+        parser.error(f"no lesson has the number {', '.join(unknown)}; there are {', '.join(numbers)}")
+    chromium = find_chromium()
+    if not (chromium or given.no_pdf):
+        parser.error("PDFs need Chromium: install it, or ask for --no-pdf (make slides FLAGS=--no-pdf)")
     decks = build(OUT, given.lessons or None)
-    if not decks:
-        parser.error(f"no lesson has a number among {given.lessons}; take 00 to 13")
     if not given.no_pdf:
-        pdf(decks)
+        pdf(decks, chromium)
     size = sum(p.stat().st_size for p in OUT.rglob("*") if p.is_file())
     print(f"-> {OUT}/index.html ({size / 1e6:.0f} MB)")
 

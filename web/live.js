@@ -51,12 +51,12 @@ const fromBits = (/** @type {Uint8Array} */ bits, /** @type {number} */ n) => Ui
 const bytesOf = (/** @type {string} */ text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
 /** An error whose sentence is meant for the reader. @param {string} why */
-const told = (why) => Object.assign(new Error(why), { told: true });
+const readable = (why) => Object.assign(new Error(why), { told: true });
 
 /** What the page cannot do without, so that a browser that lacks it is told so. */
 function checkBrowser() {
   for (const name of ["WebAssembly", "Worker", "OffscreenCanvas", "DecompressionStream", "createImageBitmap"]) {
-    if (!(name in globalThis)) throw told(`This browser has no ${name}, without which the networks cannot run here: switch it on if you switched it off, or take a browser of 2023 or later.`);
+    if (!(name in globalThis)) throw readable(`This browser has no ${name}, without which the networks cannot run here: switch it on if you switched it off, or take a browser of 2023 or later.`);
   }
 }
 
@@ -72,7 +72,7 @@ async function asset(name, size) {
   const kept = /** @type {any} */ (globalThis).refdiffAssets;
   if (!(name in kept)) {
     await new Promise((done, fail) => {
-      document.head.append(h("script", { src: `assets/${name}.js`, onload: done, onerror: () => fail(told(`assets/${name}.js could not be loaded; check the connection and load the page again. If it is missing on the server, the folder was not copied whole: copy it anew.`)) }));
+      document.head.append(h("script", { src: `assets/${name}.js`, onload: done, onerror: () => fail(readable(`assets/${name}.js could not be loaded; check the connection and load the page again. If it is missing on the server, the folder was not copied whole: copy it anew.`)) }));
     });
   }
   try {
@@ -82,7 +82,7 @@ async function asset(name, size) {
     return new Uint8Array(await new Response(new Blob([/** @type {any} */ (packedBytes)]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
   } catch {
     await forget();
-    throw told(`assets/${name}.js is not whole, or not of this version of the page; load the page again. If that does not help, the folder or the page was not copied whole: copy it anew.`);
+    throw readable(`assets/${name}.js is not whole, or not of this version of the page; load the page again. If that does not help, the folder or the page was not copied whole: copy it anew.`);
   }
 }
 
@@ -116,8 +116,7 @@ function canvasIsTrue() {
 /** A file as a square of `side` pixels: the middle of the picture, upright, on white. @param {Blob} file @param {number} side */
 async function squareOf(file, side) {
   if (!canvasIsTrue()) {
-    const why = "This browser changes what a page reads from pictures, as a protection against fingerprinting, so no answer would be right. Allow this page to read canvas data, or take another browser.";
-    throw told(why);
+    throw readable("This browser changes what a page reads from pictures, as a protection against fingerprinting, so no answer would be right. Allow this page to read canvas data, or take another browser.");
   }
   const image = await createImageBitmap(file, { imageOrientation: "from-image" });
   const cut = Math.min(image.width, image.height);

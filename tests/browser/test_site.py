@@ -1,12 +1,12 @@
 """The course's site: every link holds, no request leaves it, and lessons, search and explorers work from disk."""
 
-import importlib
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import build_site as builder
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
@@ -15,14 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def builder():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "docs")
-        yield importlib.import_module("build_site")
-
-
-@pytest.fixture(scope="module")
-def site(builder, tmp_path_factory):
+def site(tmp_path_factory):
     """The site without the live page, which has tests of its own, and with the explorers of one lesson."""
     try:
         builder.fetch(*builder.build_slides.MATHJAX)

@@ -1,12 +1,12 @@
 """Slides: all that a lesson shows is on them, nothing sticks out, nothing gives an answer away, and they need no network."""
 
-import importlib
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import build_slides as builder
 import nbformat
 import pytest
 
@@ -16,14 +16,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
 @pytest.fixture(scope="module")
-def builder():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "docs")
-        yield importlib.import_module("build_slides")
-
-
-@pytest.fixture(scope="module")
-def decks(builder, tmp_path_factory):
+def decks(tmp_path_factory):
     """All decks, with the figures as they are stored: running the lessons again gives the same ones, only finer."""
     try:
         for package in (builder.REVEAL, builder.MATHJAX):
@@ -89,7 +82,7 @@ def test_nothing_sticks_out_and_type_stays_large(opened, lesson):
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda p: p.stem[:2])
-def test_a_deck_shows_what_its_lesson_shows_and_gives_no_answer_away(builder, decks, lesson):
+def test_a_deck_shows_what_its_lesson_shows_and_gives_no_answer_away(decks, lesson):
     text = (decks / f"{lesson.stem[:2]}.html").read_text()
     shown, notes = (
         re.sub(r"<aside.*?</aside>", "", text, flags=re.DOTALL),
@@ -132,7 +125,7 @@ def test_a_deck_shows_what_its_lesson_shows_and_gives_no_answer_away(builder, de
     assert sum("Minutes" in note for note in notes) >= 5
 
 
-def test_a_second_run_for_one_lesson_keeps_the_others_listed(builder, decks):
+def test_a_second_run_for_one_lesson_keeps_the_others_listed(decks):
     listed = (decks / "index.html").read_text()
     assert listed.count("<li ") == len(LESSONS)
     assert builder.build(decks, []) == []
@@ -180,7 +173,7 @@ def test_in_print_every_slide_keeps_its_margins(opened):
 
 
 def test_a_pdf_has_a_page_for_each_slide(decks, chromium):
-    code = f"import pathlib, build_slides; build_slides.pdf([pathlib.Path({str(decks / '00.html')!r})])"
+    code = f"import pathlib, build_slides; build_slides.pdf([pathlib.Path({str(decks / '00.html')!r})], build_slides.find_chromium())"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT / "docs", check=True)  # one process, one browser
     made = (decks / "00.pdf").read_bytes()
     slides = (decks / "00.html").read_text().count("<section")
